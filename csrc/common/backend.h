@@ -1,0 +1,96 @@
+// common/backend.h: torch side only. All that differs between the backends of a bind.cpp, which is compiled
+// once for each: with LMX_BACKEND_CPU into _C, LMX_BACKEND_CUDA into liblmx_cuda, and LMX_BACKEND_SIMT (the
+// CUDA kernels on CPU tensors, tests only) into liblmx_simt.
+#pragma once
+#include <torch/csrc/stable/library.h>
+#include <torch/csrc/stable/ops.h>
+
+#include "checks.h"
+
+#if defined(LMX_BACKEND_CPU)
+#define LMX_REGISTER(m) STABLE_TORCH_LIBRARY_IMPL(lmx, CPU, m)
+#define LMX_KERNEL(name) name##_cpu
+namespace lmx {
+struct Call {
+  explicit Call(const Tensor&) {}
+  template <typename P>
+  void run(void (*kernel)(const P&), const P& params) const {
+    kernel(params);
+  }
+};
+}  // namespace lmx
+
+#elif defined(LMX_BACKEND_CUDA)
+#include <torch/csrc/stable/accelerator.h>
+#define LMX_REGISTER(m) STABLE_TORCH_LIBRARY_IMPL(lmx, CUDA, m)
+#define LMX_KERNEL(name) name##_cuda
+struct CUstream_st;
+// Declared here because torch hides it behind USE_CUDA; undefined in a CPU-only torch, found in libtorch_cuda.
+extern "C" AOTITorchError aoti_torch_get_current_cuda_stream(int32_t device_index, void** stream);
+namespace lmx {
+class Call {  // the tensor's device is current, and kernels go to its current stream, while this lives
+ public:
+  explicit Call(const Tensor& t) : guard_(t.get_device_index()) {
+    TORCH_ERROR_CODE_CHECK(aoti_torch_get_current_cuda_stream(t.get_device_index(), &stream_));
+  }
+  template <typename P>
+  void run(void (*kernel)(const P&, CUstream_st*), const P& params) const {
+    kernel(params, static_cast<CUstream_st*>(stream_));
+  }
+
+ private:
+  torch::stable::accelerator::DeviceGuard guard_;
+  void* stream_ = nullptr;
+};
+}  // namespace lmx
+
+#elif defined(LMX_BACKEND_SIMT)
+#define LMX_REGISTER(m) STABLE_TORCH_LIBRARY_IMPL(lmx_simt, CPU, m)
+#define LMX_KERNEL(name) name##_cuda
+struct CUstream_st;
+namespace simt {
+void expose(const void* begin, size_t bytes, bool writable);
+void clear_exposed();
+}  // namespace simt
+namespace lmx {
+struct Call {
+  explicit Call(const Tensor&) {}
+  template <typename P>
+  void run(void (*kernel)(const P&, CUstream_st*), const P& params) const {
+    struct Clear {
+      ~Clear() { simt::clear_exposed(); }
+    } clear;
+    kernel(params, nullptr);
+  }
+};
+}  // namespace lmx
+#endif
+
+namespace lmx {
+// in() and out() are the only ways from a tensor to a pointer, so that the harness knows what a kernel may
+// touch. The bytes up to the last element are exposed, also of a strided view.
+inline void* expose([[maybe_unused]] bool writable, const Tensor& t) {
+#ifdef LMX_BACKEND_SIMT
+  int64_t last = 0;
+  for (int64_t d = 0; d < t.dim(); ++d) last += (t.size(d) - 1) * t.stride(d);
+  if (t.numel() > 0) simt::expose(t.data_ptr(), (last + 1) * t.element_size(), writable);
+#endif
+  return t.data_ptr();
+}
+template <typename T = void>
+const T* in(const Tensor& t) {
+  return static_cast<const T*>(expose(false, t));
+}
+template <typename T = void>
+const T* in(const std::optional<Tensor>& t) {
+  return t ? in<T>(*t) : nullptr;
+}
+template <typename T = void>
+T* out(const Tensor& t) {
+  return static_cast<T*>(expose(true, t));
+}
+template <typename T = void>
+T* out(const std::optional<Tensor>& t) {
+  return t ? out<T>(*t) : nullptr;
+}
+}  // namespace lmx

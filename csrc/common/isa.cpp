@@ -1,0 +1,42 @@
+// common/isa.cpp: the chooser.
+#include "isa.h"
+
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <stdexcept>
+#include <string>
+
+namespace lmx {
+namespace {
+Isa machine_level() {
+  __builtin_cpu_init();
+  if (!__builtin_cpu_supports("x86-64-v3")) return Isa::none;
+  if (!__builtin_cpu_supports("x86-64-v4")) return Isa::v3;
+  const bool amx = __builtin_cpu_supports("avx512bf16") && __builtin_cpu_supports("amx-bf16");
+  constexpr long kArchReqXcompPerm = 0x1023, kTileData = 18;  // Linux grants the tiles on request
+  return amx && syscall(SYS_arch_prctl, kArchReqXcompPerm, kTileData) == 0 ? Isa::amx : Isa::v4;
+}
+
+Isa choose() {
+  const Isa machine = machine_level();
+  const char* wanted = std::getenv("LMX_CPU_ISA");
+  if (!wanted) return machine;
+  for (const Isa level : {Isa::v3, Isa::v4, Isa::amx})
+    if (std::string(wanted) == isa_name(level)) return std::min(machine, level);
+  throw std::invalid_argument(std::string("lmx: LMX_CPU_ISA must be v3, v4 or amx, got ") + wanted);
+}
+}  // namespace
+
+const char* isa_name(Isa level) {
+  constexpr const char* kNames[] = {"none", "v3", "v4", "amx"};
+  return kNames[static_cast<int>(level) + 1];
+}
+
+Isa isa_level() {
+  static const Isa level = choose();
+  return level;
+}
+}  // namespace lmx

@@ -1,0 +1,10 @@
+// csrc/module.cpp: the importable _C: build facts. Compiled for the baseline, so that it can say on an old
+// machine what is missing.
+#include <pybind11/pybind11.h>
+
+#include "common/isa.h"
+
+PYBIND11_MODULE(_C, m) {
+  m.attr("cpu_isa") = lmx::isa_name(lmx::isa_level());
+  m.attr("torch_target") = LMX_TORCH_TARGET;
+}

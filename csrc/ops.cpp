@@ -1,0 +1,35 @@
+// csrc/ops.cpp
+// Every operator of lmx, in one place: the table of contents of csrc/.
+// Kernels are registered next to their code, in csrc/<room>/bind.cpp.
+// (a!) marks an argument the op writes to; an op that has one, `status` apart, returns ().
+#include <torch/csrc/stable/library.h>
+
+STABLE_TORCH_LIBRARY(LMX_NAMESPACE, m) {  // lmx; lmx_simt in the test harness
+  // vocab: row operations over the vocabulary                                          csrc/vocab
+  m.def(
+      "vocab_argmax(Tensor logits, Tensor? token_bitmask=None, Tensor? mask_ids=None, "
+      "Tensor(a!)? status=None) -> Tensor token");
+  m.def(
+      "vocab_softmax(Tensor logits, Tensor? token_bitmask=None, Tensor? mask_ids=None, "
+      "Tensor? temperature=None, Tensor? top_k=None, Tensor? top_p=None, Tensor? min_p=None, "
+      "Tensor(a!)? status=None) -> Tensor probs");
+  m.def(
+      "vocab_lse(Tensor logits, Tensor? token_bitmask=None, Tensor? mask_ids=None, "
+      "Tensor? temperature=None, Tensor(a!)? status=None) -> (Tensor lse_all, Tensor lse_masked)");
+  m.def("vocab_logprobs(Tensor logits, Tensor targets, Tensor(a!)? status=None) -> Tensor logprob");
+  m.def(
+      "vocab_sample(Tensor logits, Tensor uniforms, Tensor? token_bitmask=None, "
+      "Tensor? mask_ids=None, Tensor? temperature=None, Tensor? top_k=None, Tensor? top_p=None, "
+      "Tensor? min_p=None, Tensor(a!)? status=None) -> (Tensor token, Tensor logprob)");
+  m.def(
+      "vocab_uniform(Tensor seeds, Tensor positions, int purpose, Tensor? indices=None, "
+      "Tensor? hi=None) -> Tensor uniform");
+  m.def(
+      "vocab_mask_apply_(Tensor(a!) logits, Tensor token_bitmask, Tensor? mask_ids=None, "
+      "Tensor(b!)? status=None) -> ()");
+  m.def("vocab_mask_from_bool(Tensor allowed) -> Tensor token_bitmask");
+  m.def("vocab_mask_to_bool(Tensor token_bitmask, int vocab_size) -> Tensor allowed");
+  m.def("vocab_mask_and_(Tensor(a!) token_bitmask, Tensor other) -> ()");
+  m.def("vocab_mask_or_(Tensor(a!) token_bitmask, Tensor other) -> ()");
+  m.def("vocab_mask_popcount(Tensor token_bitmask, int vocab_size=-1) -> Tensor count");
+}
