@@ -1,0 +1,32 @@
+"""Row operations over the vocabulary: mask, softmax, argmax, sample, log-probabilities, uniforms."""
+
+from . import fakes  # noqa: F401  (registers them)
+from .ops import (
+    argmax,
+    logprobs,
+    lse,
+    mask_and_,
+    mask_apply_,
+    mask_from_bool,
+    mask_or_,
+    mask_popcount,
+    mask_to_bool,
+    sample,
+    softmax,
+    uniform,
+)
+
+__all__ = [
+    "argmax",
+    "logprobs",
+    "lse",
+    "mask_and_",
+    "mask_apply_",
+    "mask_from_bool",
+    "mask_or_",
+    "mask_popcount",
+    "mask_to_bool",
+    "sample",
+    "softmax",
+    "uniform",
+]

@@ -1,0 +1,113 @@
+"""What holds for every op: the same bits again, in any batch, on any thread count, backend and ISA level."""
+
+import hashlib
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from conftest import BACKENDS, Backend
+from helpers import run, same_bits
+from samples import SAMPLES, Sample, samples_of
+
+import lmx
+
+OPS = sorted(SAMPLES)
+
+
+def rows_of(sample: Sample, rows: list[int]) -> Sample:
+    """The sample with these rows only."""
+    args = tuple(
+        a[rows] if i in sample.by_row and isinstance(a, torch.Tensor) else a
+        for i, a in enumerate(sample.args)
+    )
+    return Sample(sample.name, args, sample.by_row)
+
+
+def some(ops: Backend, samples: list) -> list:
+    """All on a CPU; every fourth under the harness, where a call costs a thousand times more."""
+    return samples[::4] if ops.name == "simt" else samples
+
+
+def assert_same(a, b, sample: Sample, what: str) -> None:
+    assert len(a) == len(b)
+    for x, y in zip(a, b, strict=True):
+        assert same_bits(x, y), f"{sample.name}: {what}"
+
+
+@pytest.mark.parametrize("op", OPS)
+def test_same_bits_again(ops, op):
+    for sample in some(ops, samples_of(op)):
+        assert_same(run(ops, op, sample), run(ops, op, sample), sample, "differs from itself")
+
+
+@pytest.mark.parametrize("op", OPS)
+def test_a_row_knows_nothing_of_its_batch(ops, op):
+    for sample in some(ops, samples_of(op)):
+        full = run(ops, op, sample)
+        tensors = [i for i, a in enumerate(sample.args) if isinstance(a, torch.Tensor)]
+        num_results = len(full) - len(tensors)
+        by_row = [True] * num_results + [i in sample.by_row for i in tensors]
+        turned = list(reversed(range(len(full[0]))))
+        for rows in (turned, *([i] for i in turned)):
+            part = run(ops, op, rows_of(sample, rows))
+            for whole, alone, sliced in zip(full, part, by_row, strict=True):
+                if sliced:
+                    assert same_bits(whole[rows], alone), f"{sample.name}: rows {rows} differ"
+
+
+@pytest.mark.parametrize("op", OPS)
+def test_thread_count_changes_nothing(op, threads):
+    cpu = Backend("cpu")
+    for sample in samples_of(op):
+        for one_row in (sample, rows_of(sample, [0])):
+            threads(1)
+            one = run(cpu, op, one_row)
+            threads(2)
+            assert_same(one, run(cpu, op, one_row), sample, "differs on two threads")
+
+
+@pytest.mark.parametrize("op", OPS)
+def test_backends_agree_bit_for_bit(op):
+    others = [b for b in BACKENDS if b != "cpu"]
+    if not others:
+        pytest.skip("the SIMT harness was not built: no CUDA headers")
+    for sample in samples_of(op):
+        ours = run(Backend("cpu"), op, sample)
+        for name in others:
+            assert_same(ours, run(Backend(name), op, sample), sample, f"cpu and {name} differ")
+
+
+def digest() -> str:
+    """A hash of all results of all ops on the CPU."""
+    h = hashlib.sha256()
+    for op in OPS:
+        for sample in samples_of(op):
+            for t in run(Backend("cpu"), op, sample):
+                h.update(t.contiguous().view(torch.uint8).numpy().tobytes())
+    return h.hexdigest()
+
+
+@pytest.mark.parametrize("level", ["v3", "v4"])
+def test_isa_levels_agree_bit_for_bit(level):
+    if lmx._C.cpu_isa <= level:
+        pytest.skip(f"this process runs at {lmx._C.cpu_isa}: no higher level to compare {level} with")
+    here = os.path.dirname(__file__)
+    code = f"import sys; sys.path.insert(0, {here!r}); import lmx, test_promises as t; " \
+        "print(lmx._C.cpu_isa, t.digest())"
+    env = os.environ | {"LMX_CPU_ISA": level}
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env, check=True)
+    assert out.stdout.split() == [level, digest()]
+
+
+@pytest.mark.parametrize("op", OPS)
+@pytest.mark.parametrize("order", ["1", "5"])
+def test_order_of_threads_changes_nothing(op, order, monkeypatch):
+    if "simt" not in BACKENDS:
+        pytest.skip("the SIMT harness was not built: no CUDA headers")
+    for sample in samples_of(op)[1::5]:
+        forward = run(Backend("simt"), op, sample)
+        monkeypatch.setenv("LMX_SIMT_ORDER", order)
+        assert_same(forward, run(Backend("simt"), op, sample), sample, f"order {order}")
+        monkeypatch.delenv("LMX_SIMT_ORDER")
