@@ -1,5 +1,5 @@
-// csrc/module.cpp: the importable _C: build facts. Compiled for the baseline, so that it can say on an old
-// machine what is missing.
+// csrc/module.cpp: the importable _C: build facts. Compiled for the baseline, so that it can say on
+// an old machine what is missing.
 #include <pybind11/pybind11.h>
 
 #include "common/isa.h"

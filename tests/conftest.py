@@ -1,41 +1,8 @@
-import shutil
-from pathlib import Path
-
 import pytest
 import torch
+from helpers import BACKENDS, Backend
 
 import lmx
-
-ROOT = Path(__file__).resolve().parents[1]
-SIMT = ROOT / "build" / "tests" / "simt" / "liblmx_simt.so"
-if SIMT.exists():
-    torch.ops.load_library(str(SIMT))
-
-
-class Backend:
-    """One set of kernels: where its ops are, and on which device its tensors lie."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.ops = torch.ops.lmx_simt if name == "simt" else torch.ops.lmx
-        self.device = "cuda" if name == "cuda" else "cpu"
-
-    def __call__(self, op: str, *args, **kwargs):
-        """Run an op on this backend's device; results and written arguments come back to the CPU."""
-        if self.device == "cpu":
-            return getattr(self.ops, op)(*args, **kwargs)
-        moved = [a.cuda() if isinstance(a, torch.Tensor) else a for a in args]
-        named = {k: v.cuda() if isinstance(v, torch.Tensor) else v for k, v in kwargs.items()}
-        result = getattr(self.ops, op)(*moved, **named)
-        for here, there in [*zip(args, moved, strict=True), *((kwargs[k], named[k]) for k in named)]:
-            if isinstance(here, torch.Tensor):
-                here.copy_(there)
-        if isinstance(result, torch.Tensor):
-            return result.cpu()
-        return None if result is None else tuple(r.cpu() for r in result)
-
-
-BACKENDS = ["cpu"] + ["simt"] * SIMT.exists() + ["cuda"] * (not lmx.no_cuda)
 
 
 @pytest.fixture(params=BACKENDS)
@@ -65,5 +32,4 @@ def pytest_collection_modifyitems(config, items):
 
 
 def pytest_report_header() -> list[str]:
-    compiler = shutil.which("nvcc") or "no nvcc"
-    return [f"lmx: cpu level {lmx._C.cpu_isa}, backends {', '.join(BACKENDS)}, {Path(compiler).name}"]
+    return [f"lmx: cpu level {lmx._C.cpu_isa}, backends {', '.join(BACKENDS)}"]

@@ -1,7 +1,45 @@
-"""What op tests share: how close is close enough, and how results are taken apart."""
+"""What op tests share: the backends, how close is close enough, how results are taken apart."""
+
+from pathlib import Path
 
 import torch
 from torch import Tensor
+
+import lmx
+
+ROOT = Path(__file__).resolve().parents[1]
+SIMT = ROOT / "build" / "tests" / "simt" / "liblmx_simt.so"
+if SIMT.exists():
+    torch.ops.load_library(str(SIMT))
+
+
+class Backend:
+    """One set of kernels: where its ops are, and on which device its tensors lie."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.ops = torch.ops.lmx_simt if name == "simt" else torch.ops.lmx
+        self.device = "cuda" if name == "cuda" else "cpu"
+
+    def __call__(self, op: str, *args, **kwargs):
+        """Run an op on this backend's device; what it returns and writes comes back to the CPU."""
+        if self.device == "cpu":
+            return getattr(self.ops, op)(*args, **kwargs)
+        moved = [a.cuda() if isinstance(a, torch.Tensor) else a for a in args]
+        named = {k: v.cuda() if isinstance(v, torch.Tensor) else v for k, v in kwargs.items()}
+        result = getattr(self.ops, op)(*moved, **named)
+        for here, there in [
+            *zip(args, moved, strict=True),
+            *((kwargs[k], named[k]) for k in named),
+        ]:
+            if isinstance(here, torch.Tensor):
+                here.copy_(there)
+        if isinstance(result, torch.Tensor):
+            return result.cpu()
+        return None if result is None else tuple(r.cpu() for r in result)
+
+
+BACKENDS = ["cpu"] + ["simt"] * SIMT.exists() + ["cuda"] * (not lmx.no_cuda)
 
 
 def as_tuple(result) -> tuple[Tensor, ...]:
@@ -25,7 +63,7 @@ def same_bits(a: Tensor, b: Tensor) -> bool:
 
 
 def assert_close(ours: Tensor, exact: Tensor, torch_too: Tensor, what: str = "") -> None:
-    """At most twice the error torch makes in the same dtype, plus one rounding of the largest value."""
+    """At most twice the error that torch makes in this dtype, plus a rounding of the largest."""
     special = ~exact.isfinite()
     assert torch.equal(ours.double()[special].nan_to_num(9e9), exact[special].nan_to_num(9e9)), what
     if special.all():

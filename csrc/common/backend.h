@@ -1,6 +1,6 @@
-// common/backend.h: torch side only. All that differs between the backends of a bind.cpp, which is compiled
-// once for each: with LMX_BACKEND_CPU into _C, LMX_BACKEND_CUDA into liblmx_cuda, and LMX_BACKEND_SIMT (the
-// CUDA kernels on CPU tensors, tests only) into liblmx_simt.
+// common/backend.h: torch side only. All that differs between the backends of a bind.cpp, which is
+// compiled once for each: with LMX_BACKEND_CPU into _C, LMX_BACKEND_CUDA into liblmx_cuda, and
+// LMX_BACKEND_SIMT (the CUDA kernels on CPU tensors, tests only) into liblmx_simt.
 #pragma once
 #include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/ops.h>
@@ -25,10 +25,12 @@ struct Call {
 #define LMX_REGISTER(m) STABLE_TORCH_LIBRARY_IMPL(lmx, CUDA, m)
 #define LMX_KERNEL(name) name##_cuda
 struct CUstream_st;
-// Declared here because torch hides it behind USE_CUDA; undefined in a CPU-only torch, found in libtorch_cuda.
+// Declared here because torch hides it behind USE_CUDA; undefined in a CPU-only torch, found in
+// libtorch_cuda.
 extern "C" AOTITorchError aoti_torch_get_current_cuda_stream(int32_t device_index, void** stream);
 namespace lmx {
-class Call {  // the tensor's device is current, and kernels go to its current stream, while this lives
+class Call {  // the tensor's device is current, and kernels go to its current stream, while this
+              // lives
  public:
   explicit Call(const Tensor& t) : guard_(t.get_device_index()) {
     TORCH_ERROR_CODE_CHECK(aoti_torch_get_current_cuda_stream(t.get_device_index(), &stream_));
@@ -50,6 +52,7 @@ class Call {  // the tensor's device is current, and kernels go to its current s
 struct CUstream_st;
 namespace simt {
 void expose(const void* begin, size_t bytes, bool writable);
+void expose_fresh(const void* begin, size_t bytes);
 void clear_exposed();
 }  // namespace simt
 namespace lmx {
@@ -67,8 +70,8 @@ struct Call {
 #endif
 
 namespace lmx {
-// in() and out() are the only ways from a tensor to a pointer, so that the harness knows what a kernel may
-// touch. The bytes up to the last element are exposed, also of a strided view.
+// in() and out() are the only ways from a tensor to a pointer, so that the harness knows what a
+// kernel may touch. The bytes up to the last element are exposed, also of a strided view.
 inline void* expose([[maybe_unused]] bool writable, const Tensor& t) {
 #ifdef LMX_BACKEND_SIMT
   int64_t last = 0;
@@ -92,5 +95,14 @@ T* out(const Tensor& t) {
 template <typename T = void>
 T* out(const std::optional<Tensor>& t) {
   return t ? out<T>(*t) : nullptr;
+}
+// A tensor that the op has just allocated: the harness fails a kernel that reads it before writing
+// it.
+template <typename T>
+T* fresh(const Tensor& t) {
+#ifdef LMX_BACKEND_SIMT
+  if (t.numel() > 0) simt::expose_fresh(t.data_ptr(), t.numel() * t.element_size());
+#endif
+  return static_cast<T*>(t.data_ptr());
 }
 }  // namespace lmx

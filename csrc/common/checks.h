@@ -14,8 +14,7 @@ using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
 
 // kOp is the op's name in the calling function; -1 matches any size.
-#define LMX_CHECK_SHAPE(t, ...) \
-  ::lmx::check_shape(t, kOp, #t, {__VA_ARGS__}, "(" #__VA_ARGS__ ")")
+#define LMX_CHECK_SHAPE(t, ...) ::lmx::check_shape(t, kOp, #t, {__VA_ARGS__}, "(" #__VA_ARGS__ ")")
 #define LMX_CHECK_DTYPE(t, type) ::lmx::check_dtype(t, kOp, #t, ScalarType::type)
 #define LMX_CHECK_DEVICE(t, like) ::lmx::check_device(t, like, kOp, #t, #like)
 #define LMX_CHECK_CONTIGUOUS(t) ::lmx::check_contiguous(t, kOp, #t)
@@ -64,8 +63,7 @@ inline DType dtype_of(const Tensor& t, const char* op, const char* name) {
     case ScalarType::Half: return DType::f16;
     case ScalarType::BFloat16: return DType::bf16;
     default:
-      STD_TORCH_CHECK(false, op, ": expected ", name,
-                      " of dtype Float, Half or BFloat16, got ",
+      STD_TORCH_CHECK(false, op, ": expected ", name, " of dtype Float, Half or BFloat16, got ",
                       torch::headeronly::toString(t.scalar_type()));
   }
 }

@@ -5,7 +5,8 @@
 #include <type_traits>
 
 namespace lmx {
-// Calls f(std::integral_constant<int, N>{}) for the N equal to n, else throws naming the supported values.
+// Calls f(std::integral_constant<int, N>{}) for the N equal to n, else throws naming the supported
+// values.
 template <int... Ns, typename F>
 void visit_int(int n, const char* name, F&& f) {
   const bool hit = ((n == Ns && (f(std::integral_constant<int, Ns>{}), true)) || ...);

@@ -1,9 +1,10 @@
 // common/exact.h: arithmetic with the same bits on every backend and instruction-set level.
 //
-// What decides a token id may use only this: IEEE additions, multiplications and divisions, explicit fma(),
-// and the functions below, in the order written here. The build forbids the compiler to fuse a * b + c
-// (-ffp-contract=off, -fmad=false). The templates take F = float on the host and the device, and the SIMD
-// type Vec of vec.h, which supplies its own fma, round_even and scale_exp2.
+// What decides a token id may use only this: IEEE additions, multiplications and divisions,
+// explicit fma(), and the functions below, in the order written here. The build forbids the
+// compiler to fuse a * b + c (-ffp-contract=off, -fmad=false). The templates take F = float on the
+// host and the device, and the SIMD type Vec of vec.h, which supplies its own fma, round_even and
+// scale_exp2.
 #pragma once
 #include <cmath>
 #include <cstring>
@@ -44,7 +45,8 @@ LMX_HD To bits_as(From from) {
 }
 
 // ---- powers of two ----------------------------------------------------------------------
-// p * 2^e for p in [0.5, 2) and an integer e <= 0; 0 where the result would be below 2^-126, or e is NaN.
+// p * 2^e for p in [0.5, 2) and an integer e <= 0; 0 where the result would be below 2^-126, or e
+// is NaN.
 constexpr float kMinExponent = -125.f;
 LMX_HD float scale_exp2(float p, float e) {
   if (!(e >= kMinExponent)) return 0.f;
@@ -57,8 +59,8 @@ LMX_HD double pow2(float e) {
   return bits_as<double>((static_cast<int64_t>(e) + 1023) << 52);
 }
 
-// 2^f for |f| <= 0.5, relative error below 1.3 units in the last place. The coefficients are the minimax
-// polynomial of degree 6 through p(0) = 1 (Remez exchange; 2.6e-9 before rounding).
+// 2^f for |f| <= 0.5, relative error below 1.3 units in the last place. The coefficients are the
+// minimax polynomial of degree 6 through p(0) = 1 (Remez exchange; 2.6e-9 before rounding).
 template <typename F>
 LMX_HD F exp2_fraction(F f) {
   F p = F(0.00015594676f);
@@ -71,20 +73,22 @@ LMX_HD F exp2_fraction(F f) {
 }
 
 // ---- softmax weights ----------------------------------------------------------------------
-// The weight of a logit is e^(logit / temperature) = 2^(x * scale), scale = log2(e) / temperature, kept as
-// w * 2^top with an integer `top`. Then changing top is exact, so a weight does not depend on the block,
-// tile or thread that computed it: equal logits have equal weights, and one pass over a row is enough.
+// The weight of a logit is e^(logit / temperature) = 2^(x * scale), scale = log2(e) / temperature,
+// kept as w * 2^top with an integer `top`. Then changing top is exact, so a weight does not depend
+// on the block, tile or thread that computed it: equal logits have equal weights, and one pass over
+// a row is enough.
 constexpr float kLog2E = 1.44269504f;
 constexpr double kLn2 = 0.693147180559945309417;
 constexpr float kMinTemperature = 1e-4f;  // below it a draw is the argmax
-// Where x * scale would leave [-2^23, 2^23] its fraction is lost: lower logits weigh 0, higher ones (+inf
-// too) count as this bound. At temperature 1 that is a logit of 5.8 million.
+// Where x * scale would leave [-2^23, 2^23] its fraction is lost: lower logits weigh 0, higher ones
+// (+inf too) count as this bound. At temperature 1 that is a logit of 5.8 million.
 constexpr float kMaxExponent = 8388608.f;
 
 LMX_HD float weight_scale(float temperature) { return kLog2E / temperature; }
 LMX_HD float max_logit(float scale) { return kMaxExponent / scale; }
 
-// The least integer at or above x * scale, for the largest logit x of a group; -inf: no logit has weight.
+// The least integer at or above x * scale, for the largest logit x of a group; -inf: no logit has
+// weight.
 LMX_HD float weight_top(float x, float scale) {
   const float bound = max_logit(scale);
   const float y = (x > bound ? bound : x) * scale;
@@ -100,8 +104,8 @@ LMX_HD F weight(F x, F scale, F top) {
 }
 
 // ---- logarithm ----------------------------------------------------------------------------
-// ln x for a finite normal x > 0, relative error below 1e-14: x = 2^e m with m in [sqrt(1/2), sqrt(2)),
-// ln m = 2 atanh(s), s = (m - 1) / (m + 1), by its Taylor series in s^2 (s^2 < 0.0295).
+// ln x for a finite normal x > 0, relative error below 1e-14: x = 2^e m with m in [sqrt(1/2),
+// sqrt(2)), ln m = 2 atanh(s), s = (m - 1) / (m + 1), by its Taylor series in s^2 (s^2 < 0.0295).
 LMX_HD double log(double x) {
   const auto bits = bits_as<int64_t>(x);
   int64_t e = (bits >> 52) - 1023;

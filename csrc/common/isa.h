@@ -15,14 +15,14 @@ const char* isa_name(Isa level);
 }  // namespace lmx
 
 // Declares the copies and the function that forwards to the one for this machine.
-#define LMX_CPU_KERNEL(name, Params)                                                            \
-  namespace v3 {                                                                                \
-  void name(const Params& p);                                                                   \
-  }                                                                                             \
-  namespace v4 {                                                                                \
-  void name(const Params& p);                                                                   \
-  }                                                                                             \
-  inline void name(const Params& p) {                                                           \
+#define LMX_CPU_KERNEL(name, Params)                                                           \
+  namespace v3 {                                                                               \
+  void name(const Params& p);                                                                  \
+  }                                                                                            \
+  namespace v4 {                                                                               \
+  void name(const Params& p);                                                                  \
+  }                                                                                            \
+  inline void name(const Params& p) {                                                          \
     static void (*const kernel)(const Params&) = isa_level() >= Isa::v4 ? v4::name : v3::name; \
-    kernel(p);                                                                                  \
+    kernel(p);                                                                                 \
   }

@@ -21,9 +21,10 @@ inline void check_cuda(cudaError_t error, const char* what) {
 }
 #endif
 
-// Starts kernel(args...) on `stream`. grid.x reaches 2^31-1, grid.y and grid.z stop at 65535. At
-// most 99 KiB of shared memory: what one block gets on every GPU since sm_80 (sm_86 and sm_89 have
-// the least). Throws std::runtime_error if the launch is refused, an empty grid included.
+// Starts kernel(args...) on `stream`. grid.x reaches 2^31-1, grid.y and grid.z stop at 65535.
+// Shared memory: at most 99 KiB, what a block gets on every GPU since sm_80 (sm_86 and sm_89 have
+// least); the harness refuses more, so an instance for Hopper alone that takes more has a plain
+// sibling. Throws std::runtime_error if the launch is refused, an empty grid included.
 template <typename... Params, typename... Args>
 void launch(void (*kernel)(Params...), dim3 grid, dim3 block, size_t shared_bytes,
             cudaStream_t stream, Args&&... args) {

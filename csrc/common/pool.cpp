@@ -82,7 +82,8 @@ std::shared_ptr<Task> Pool::submit(std::function<void()> work) {
 }
 
 Pool& Pool::shared(int num_threads) {
-  // Never destroyed: joining threads while the process exits may wait for work that waits for Python.
+  // Never destroyed: joining threads while the process exits may wait for work that waits for
+  // Python.
   static std::mutex mutex;
   static Pool* pool = nullptr;
   static pid_t owner = 0;

@@ -1,5 +1,5 @@
-// common/pool.h: the one native thread pool, for asynchronous host work (grammar masks filled while the
-// model runs, index builds). Kernels use parallel.h instead: they end before the op returns.
+// common/pool.h: the one native thread pool, for asynchronous host work (grammar masks filled while
+// the model runs, index builds). Kernels use parallel.h instead: they end before the op returns.
 #pragma once
 #include <atomic>
 #include <condition_variable>
@@ -21,8 +21,8 @@ class CancelFlag {
   std::atomic<bool> set_{false};
 };
 
-// A piece of work in the pool. wait() blocks, takes the work over itself if no thread has begun it, and
-// throws what the work threw.
+// A piece of work in the pool. wait() blocks, takes the work over itself if no thread has begun it,
+// and throws what the work threw.
 class Task {
  public:
   explicit Task(std::function<void()> work) : work_(std::move(work)) {}
@@ -49,8 +49,8 @@ class Pool {
   std::shared_ptr<Task> submit(std::function<void()> work);
   int num_threads() const { return static_cast<int>(threads_.size()); }
 
-  // The pool all rooms share, with at least num_threads threads; made at first use, and anew in a forked
-  // child, whose parent's threads do not exist there.
+  // The pool all rooms share, with at least num_threads threads; made at first use, and anew in a
+  // forked child, whose parent's threads do not exist there.
   static Pool& shared(int num_threads = 1);
 
  private:

@@ -1,8 +1,8 @@
-// common/vec.h: the one door to SIMD on the CPU. Include it only from kernel files (compiled once per
-// level): Vec is 8 floats at level v3, 16 at v4.
+// common/vec.h: the one door to SIMD on the CPU. Include it only from kernel files (compiled once
+// per level): Vec is 8 floats at level v3, 16 at v4.
 //
-// A plain struct and not std::experimental::simd: its fma and exp call libm lane by lane (g++ 12), and being
-// in the std namespace they would win over ours in the templates of exact.h.
+// A plain struct and not std::experimental::simd: its fma and exp call libm lane by lane (g++ 12),
+// and being in the std namespace they would win over ours in the templates of exact.h.
 #pragma once
 #include <immintrin.h>
 

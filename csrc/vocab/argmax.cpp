@@ -31,8 +31,8 @@ void argmax_rows(const ArgmaxParams& p) {
     const RowView<T> row(p.rows, r);
     constexpr int64_t kBlocks = kArgmaxPart / kDrawBlock;
     each_part([&](int64_t part) {
-      const Best best = best_block(
-          row, part * kBlocks, std::min((part + 1) * kBlocks, row.num_blocks()));
+      const Best best =
+          best_block(row, part * kBlocks, std::min((part + 1) * kBlocks, row.num_blocks()));
       p.part_top[r * p.num_parts + part] = best.top;
       p.part_id[r * p.num_parts + part] = static_cast<int32_t>(best.block);
     });
@@ -52,7 +52,8 @@ void argmax_rows(const ArgmaxParams& p) {
 
 void argmax_cpu(const ArgmaxParams& p) {
   check_rows(
-      "vocab_argmax", p.rows.num_rows, p.status, [&](int64_t row) { return row_status(p.rows, row); },
+      "vocab_argmax", p.rows.num_rows, p.status,
+      [&](int64_t row) { return row_status(p.rows, row); },
       [&](int64_t row) { return complaint(p.rows, {}, row); });
   visit_dtype(p.rows.dtype, [&](auto type) { argmax_rows<decltype(type)>(p); });
 }

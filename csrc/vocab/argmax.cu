@@ -1,5 +1,5 @@
-// csrc/vocab/argmax.cu: CUDA side of argmax.h. Memory bound: reads the allowed logits once. One block of
-// threads per part of 8192 tokens, then one thread per row over its parts.
+// csrc/vocab/argmax.cu: CUDA side of argmax.h. Memory bound: reads the allowed logits once. One
+// block of threads per part of 8192 tokens, then one thread per row over its parts.
 #include "argmax.h"
 #include "rows_cuda.cuh"
 
@@ -32,7 +32,8 @@ __global__ void __launch_bounds__(kThreads) argmax_parts_kernel(ArgmaxParams p) 
 #pragma unroll
     for (int k = 0; k < kPerLane; ++k) {
       nan |= logit[k] != logit[k];
-      const auto id = static_cast<int32_t>(b * kDrawBlock + k * kWarpSize + threadIdx.x % kWarpSize);
+      const auto id =
+          static_cast<int32_t>(b * kDrawBlock + k * kWarpSize + threadIdx.x % kWarpSize);
       if (logit[k] > best.value) best = {logit[k], id};  // ids ascend: the first stays
     }
   }

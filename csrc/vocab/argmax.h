@@ -1,5 +1,5 @@
-// csrc/vocab/argmax.h: token[r] = the allowed token with the largest logit, the lowest id of equals.
-// -1 where nothing is allowed, all allowed logits are -inf, or one of them is NaN.
+// csrc/vocab/argmax.h: token[r] = the allowed token with the largest logit, the lowest id of
+// equals. -1 where nothing is allowed, all allowed logits are -inf, or one of them is NaN.
 #pragma once
 #include "../common/isa.h"
 #include "rows.h"

@@ -81,7 +81,8 @@ Rows rows_of(const Tensor& logits, const OptTensor& token_bitmask, const OptTens
   return r;
 }
 
-// Workspaces must outlive the call of the kernel; on CUDA the stream's allocator keeps them until it is done.
+// Workspaces must outlive the call of the kernel; on CUDA the stream's allocator keeps them until
+// it is done.
 struct BlockSpace {
   Tensor floats, row_top, row_total;
   int64_t num_blocks, num_rows;
@@ -93,9 +94,9 @@ struct BlockSpace {
     row_total = torch::stable::new_empty(logits, {num_rows}, ScalarType::Double);
   }
   Blocks get() const {
-    float* top = out<float>(floats);
-    return {top, top + num_rows * num_blocks, num_blocks, out<float>(row_top),
-            out<double>(row_total)};
+    float* top = fresh<float>(floats);
+    return {top, top + num_rows * num_blocks, num_blocks, fresh<float>(row_top),
+            fresh<double>(row_total)};
   }
 };
 
@@ -106,21 +107,24 @@ struct CutTensors {
     logit = torch::stable::new_empty(logits, {logits.size(0)}, ScalarType::Float);
     id = torch::stable::new_empty(logits, {logits.size(0)}, ScalarType::Int);
   }
-  CutSpace get() const { return {out<float>(logit), out<int32_t>(id)}; }
+  CutSpace get() const {
+    if (!logit) return {};
+    return {fresh<float>(*logit), fresh<int32_t>(*id)};
+  }
 };
 
 Shaping shaping_of(const Tensor& logits, const OptTensor& temperature, const OptTensor& top_k,
                    const OptTensor& top_p, const OptTensor& min_p, const char* kOp) {
   const int64_t n = logits.size(0);
-  return {.temperature =
-              per_row<float>(temperature, n, ScalarType::Float, logits, kOp, "temperature"),
-          .top_k = per_row<int32_t>(top_k, n, ScalarType::Int, logits, kOp, "top_k"),
-          .top_p = per_row<float>(top_p, n, ScalarType::Float, logits, kOp, "top_p"),
-          .min_p = per_row<float>(min_p, n, ScalarType::Float, logits, kOp, "min_p")};
+  return {
+      .temperature = per_row<float>(temperature, n, ScalarType::Float, logits, kOp, "temperature"),
+      .top_k = per_row<int32_t>(top_k, n, ScalarType::Int, logits, kOp, "top_k"),
+      .top_p = per_row<float>(top_p, n, ScalarType::Float, logits, kOp, "top_p"),
+      .min_p = per_row<float>(min_p, n, ScalarType::Float, logits, kOp, "min_p")};
 }
 
-Tensor vocab_argmax(const Tensor& logits, const OptTensor& token_bitmask,
-                    const OptTensor& mask_ids, const OptTensor& status) {
+Tensor vocab_argmax(const Tensor& logits, const OptTensor& token_bitmask, const OptTensor& mask_ids,
+                    const OptTensor& status) {
   constexpr auto kOp = "lmx::vocab_argmax";
   const Rows rows = rows_of(logits, token_bitmask, mask_ids, kOp);
   const Call call(logits);
@@ -128,12 +132,13 @@ Tensor vocab_argmax(const Tensor& logits, const OptTensor& token_bitmask,
   Tensor token = torch::stable::new_empty(logits, {rows.num_rows}, ScalarType::Long);
   Tensor top = torch::stable::new_empty(logits, {rows.num_rows, num_parts}, ScalarType::Float);
   Tensor id = torch::stable::new_empty(logits, {rows.num_rows, num_parts}, ScalarType::Int);
-  call.run(LMX_KERNEL(argmax), ArgmaxParams{.rows = rows,
-                                            .token = out<int64_t>(token),
-                                            .part_top = out<float>(top),
-                                            .part_id = out<int32_t>(id),
-                                            .num_parts = num_parts,
-                                            .status = status_of(status, rows.num_rows, logits, kOp)});
+  call.run(LMX_KERNEL(argmax),
+           ArgmaxParams{.rows = rows,
+                        .token = fresh<int64_t>(token),
+                        .part_top = fresh<float>(top),
+                        .part_id = fresh<int32_t>(id),
+                        .num_parts = num_parts,
+                        .status = status_of(status, rows.num_rows, logits, kOp)});
   return token;
 }
 
@@ -149,12 +154,13 @@ Tensor vocab_softmax(const Tensor& logits, const OptTensor& token_bitmask,
       torch::stable::new_empty(logits, {rows.num_rows, rows.vocab_size}, ScalarType::Float);
   const BlockSpace blocks(logits);
   const CutTensors cut(logits, shaping);
-  call.run(LMX_KERNEL(softmax), SoftmaxParams{.rows = rows,
-                                              .shaping = shaping,
-                                              .probs = out<float>(probs),
-                                              .blocks = blocks.get(),
-                                              .cut = cut.get(),
-                                              .status = status_of(status, rows.num_rows, logits, kOp)});
+  call.run(LMX_KERNEL(softmax),
+           SoftmaxParams{.rows = rows,
+                         .shaping = shaping,
+                         .probs = fresh<float>(probs),
+                         .blocks = blocks.get(),
+                         .cut = cut.get(),
+                         .status = status_of(status, rows.num_rows, logits, kOp)});
   return probs;
 }
 
@@ -167,13 +173,14 @@ std::tuple<Tensor, Tensor> vocab_lse(const Tensor& logits, const OptTensor& toke
   Tensor lse_all = torch::stable::new_empty(logits, {rows.num_rows}, ScalarType::Float);
   Tensor lse_masked = torch::stable::new_empty(logits, {rows.num_rows}, ScalarType::Float);
   const BlockSpace masked(logits), all(logits, rows.bitmask != nullptr);
-  call.run(LMX_KERNEL(lse), LseParams{.rows = rows,
-                                      .shaping = shaping_of(logits, temperature, kNone, kNone, kNone, kOp),
-                                      .lse_all = out<float>(lse_all),
-                                      .lse_masked = out<float>(lse_masked),
-                                      .masked = masked.get(),
-                                      .all = all.get(),
-                                      .status = status_of(status, rows.num_rows, logits, kOp)});
+  call.run(LMX_KERNEL(lse),
+           LseParams{.rows = rows,
+                     .shaping = shaping_of(logits, temperature, kNone, kNone, kNone, kOp),
+                     .lse_all = fresh<float>(lse_all),
+                     .lse_masked = fresh<float>(lse_masked),
+                     .masked = masked.get(),
+                     .all = all.get(),
+                     .status = status_of(status, rows.num_rows, logits, kOp)});
   return {lse_all, lse_masked};
 }
 
@@ -188,7 +195,7 @@ Tensor vocab_logprobs(const Tensor& logits, const Tensor& targets, const OptTens
   call.run(LMX_KERNEL(logprobs),
            LogprobsParams{.rows = rows,
                           .targets = ids,
-                          .logprob = out<float>(logprob),
+                          .logprob = fresh<float>(logprob),
                           .blocks = blocks.get(),
                           .status = status_of(status, rows.num_rows, logits, kOp)});
   return logprob;
@@ -209,14 +216,15 @@ std::tuple<Tensor, Tensor> vocab_sample(const Tensor& logits, const Tensor& unif
   Tensor logprob = torch::stable::new_empty(logits, {rows.num_rows}, ScalarType::Float);
   const BlockSpace blocks(logits);
   const CutTensors cut(logits, shaping);
-  call.run(LMX_KERNEL(sample), SampleParams{.rows = rows,
-                                            .shaping = shaping,
-                                            .uniforms = u,
-                                            .token = out<int64_t>(token),
-                                            .logprob = out<float>(logprob),
-                                            .blocks = blocks.get(),
-                                            .cut = cut.get(),
-                                            .status = status_of(status, rows.num_rows, logits, kOp)});
+  call.run(LMX_KERNEL(sample),
+           SampleParams{.rows = rows,
+                        .shaping = shaping,
+                        .uniforms = u,
+                        .token = fresh<int64_t>(token),
+                        .logprob = fresh<float>(logprob),
+                        .blocks = blocks.get(),
+                        .cut = cut.get(),
+                        .status = status_of(status, rows.num_rows, logits, kOp)});
   return {token, logprob};
 }
 
@@ -243,7 +251,7 @@ Tensor vocab_uniform(const Tensor& seeds, const Tensor& positions, int64_t purpo
                                               .positions = numbers(positions, "positions"),
                                               .indices = numbers(indices, "indices"),
                                               .hi = numbers(hi, "hi"),
-                                              .uniform = out<float>(uniform),
+                                              .uniform = fresh<float>(uniform),
                                               .n = n,
                                               .purpose = static_cast<uint32_t>(purpose)});
   return uniform;
@@ -276,7 +284,7 @@ Tensor vocab_mask_from_bool(const Tensor& allowed) {
   Tensor token_bitmask = torch::stable::new_empty(allowed, {num_rows, words}, ScalarType::Int);
   call.run(LMX_KERNEL(mask_from_bool),
            MaskBoolParams{.allowed = const_cast<uint8_t*>(in<uint8_t>(allowed)),
-                          .words = out<uint32_t>(token_bitmask),
+                          .words = fresh<uint32_t>(token_bitmask),
                           .num_rows = num_rows,
                           .vocab_size = vocab_size,
                           .mask_words = words});
@@ -291,9 +299,10 @@ Tensor vocab_mask_to_bool(const Tensor& token_bitmask, int64_t vocab_size) {
                   ": expected vocab_size in (", 32 * (words - 1), ", ", 32 * words, "] for ", words,
                   " words a row, got ", vocab_size);
   const Call call(token_bitmask);
-  Tensor allowed = torch::stable::new_empty(token_bitmask, {num_rows, vocab_size}, ScalarType::Bool);
+  Tensor allowed =
+      torch::stable::new_empty(token_bitmask, {num_rows, vocab_size}, ScalarType::Bool);
   call.run(LMX_KERNEL(mask_to_bool),
-           MaskBoolParams{.allowed = out<uint8_t>(allowed),
+           MaskBoolParams{.allowed = fresh<uint8_t>(allowed),
                           .words = const_cast<uint32_t*>(in<uint32_t>(token_bitmask)),
                           .num_rows = num_rows,
                           .vocab_size = vocab_size,
@@ -330,7 +339,7 @@ Tensor vocab_mask_popcount(const Tensor& token_bitmask, int64_t vocab_size) {
   Tensor count = torch::stable::new_empty(token_bitmask, {num_rows}, ScalarType::Int);
   call.run(LMX_KERNEL(mask_popcount),
            MaskCountParams{.words = in<uint32_t>(token_bitmask),
-                           .count = out<int32_t>(count),
+                           .count = fresh<int32_t>(count),
                            .num_rows = num_rows,
                            .mask_words = words,
                            .vocab_size = vocab_size < 0 ? 32 * words : vocab_size});

@@ -1,5 +1,6 @@
-// csrc/vocab/blocks.cu: one warp per block of 256 tokens. Memory bound: reads the allowed logits once (all of
-// them where `all` is asked for), writes 8 bytes per 256 tokens. About 20 instructions per token.
+// csrc/vocab/blocks.cu: one warp per block of 256 tokens. Memory bound: reads the allowed logits
+// once (all of them where `all` is asked for), writes 8 bytes per 256 tokens. About 20 instructions
+// per token.
 #include "blocks.h"
 
 #include "rows_cuda.cuh"

@@ -1,10 +1,10 @@
 // csrc/vocab/cut.cu: CUDA side of truncate.h. One block of threads per row finds the row's cut.
 //
-// First a bound that keeps all that matters leaves a few candidates. Up to 1024, each thread weighs what
-// stands before its own candidate, and one of them finds that it is the last one kept. Where they are more,
-// the key of the last one is built bit by bit, each bit by weighing the tokens at or above it: over shared
-// memory up to 4096 candidates, else over the row, from L2. (A histogram was ruled out: logits crowd into
-// few bins, whose atomics would queue.)
+// First a bound that keeps all that matters leaves a few candidates. Up to 1024, each thread weighs
+// what stands before its own candidate, and one of them finds that it is the last one kept. Where
+// they are more, the key of the last one is built bit by bit, each bit by weighing the tokens at or
+// above it: over shared memory up to 4096 candidates, else over the row, from L2. (A histogram was
+// ruled out: logits crowd into few bins, whose atomics would queue.)
 #include "blocks.h"
 #include "rows_cuda.cuh"
 
@@ -60,7 +60,8 @@ struct Tokens {
 #pragma unroll
       for (int k = 0; k < kPerLane; ++k)
         if (logit[k] > -INFINITY && key_of(logit[k]) >= floor)
-          f(logit[k], static_cast<int32_t>(b * kDrawBlock + k * kWarpSize + threadIdx.x % kWarpSize));
+          f(logit[k],
+            static_cast<int32_t>(b * kDrawBlock + k * kWarpSize + threadIdx.x % kWarpSize));
     }
   }
   // The sum of f(logit, id) over all of them; every thread gets it. Integers: any order gives it.
@@ -72,8 +73,8 @@ struct Tokens {
   }
 };
 
-// The largest value whose bits `reached` accepts, built from bit `top_bit` down; reached(0) must hold and
-// reached must be monotone.
+// The largest value whose bits `reached` accepts, built from bit `top_bit` down; reached(0) must
+// hold and reached must be monotone.
 template <typename F>
 __device__ uint32_t search_bits(int top_bit, const F& reached) {
   uint32_t value = 0;
@@ -117,19 +118,18 @@ __device__ Cut find_cut_bitwise(const Tokens<T>& tokens, Cut before, uint64_t ne
   // The largest id bound that still has fewer than `equals` of them below it is the last one's own.
   const uint32_t id = search_bits(23, [&](uint32_t trial) {
     return tokens.sum([&](float logit, int32_t i) {
-             return logit == last && static_cast<uint32_t>(i) < trial ? uint64_t{1} : uint64_t{0};
-           }) < equals;
+      return logit == last && static_cast<uint32_t>(i) < trial ? uint64_t{1} : uint64_t{0};
+    }) < equals;
   });
   return {last, static_cast<int32_t>(id)};
 }
 
-// The cut after which f adds up to at least `needed` over the tokens that `before` keeps; f must depend on the
-// logit alone. `before` itself if they do not reach it.
+// The cut after which f adds up to at least `needed` over the tokens that `before` keeps; f must
+// depend on the logit alone. `before` itself if they do not reach it.
 template <typename T, typename F>
 __device__ Cut find_cut(const Tokens<T>& tokens, Cut before, uint64_t needed, const F& f) {
-  const uint64_t all = tokens.sum([&](float logit, int32_t id) {
-    return keeps(before, logit, id) ? f(logit) : uint64_t{0};
-  });
+  const uint64_t all = tokens.sum(
+      [&](float logit, int32_t id) { return keeps(before, logit, id) ? f(logit) : uint64_t{0}; });
   if (all < needed) return before;
   const bool few = tokens.num_shared >= 0 && tokens.num_shared <= kPairwise;
   return few ? find_cut_pairwise(tokens, before, needed, f)
@@ -160,7 +160,8 @@ __device__ void gather(Tokens<T>& tokens, uint32_t floor) {
   __syncthreads();
 }
 
-// The least key that can matter to top-p: tokens below it weigh less than half of 1 - top_p together.
+// The least key that can matter to top-p: tokens below it weigh less than half of 1 - top_p
+// together.
 __device__ uint32_t top_p_floor(RowTotal t, float top_p, float scale, int64_t vocab_size) {
   const double floor = (1.0 - top_p) * t.total / (2.0 * static_cast<double>(vocab_size));
   const double exponent = t.top + exact::log(floor) / exact::kLn2;
@@ -200,7 +201,8 @@ __device__ Cut row_cut(const CutParams& p, int64_t row, CutShared& shared) {
     const auto kept_mass = [&] {
       return tokens.sum([&](float x, int32_t id) { return keeps(cut, x, id) ? mass(x) : 0ull; });
     };
-    if (limits.top_k == 0) gather(tokens, top_p_floor(total, limits.top_p, scale, p.rows.vocab_size));
+    if (limits.top_k == 0)
+      gather(tokens, top_p_floor(total, limits.top_p, scale, p.rows.vocab_size));
     const uint64_t all = limits.top_k > 0 ? kept_mass() : total_mass(total);
     const uint64_t needed = needed_mass(limits.top_p, all);
     if (limits.top_k == 0 && kept_mass() < needed) gather(tokens, 0);  // top_p within rounding of 1

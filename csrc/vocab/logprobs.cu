@@ -16,8 +16,8 @@ __global__ void __launch_bounds__(kThreads) logprobs_kernel(LogprobsParams p) {
   if (bits && p.status) p.status[row] |= bits;
   float logprob = target == -1 ? 0.f : NAN;
   if (target >= 0 && !bits)
-    logprob = log_share(static_cast<float>(row_logits<T>(p.rows, row)[target]),
-                        row_scale({}, row), {p.blocks.row_top[row], p.blocks.row_total[row]});
+    logprob = log_share(static_cast<float>(row_logits<T>(p.rows, row)[target]), row_scale({}, row),
+                        {p.blocks.row_top[row], p.blocks.row_total[row]});
   p.logprob[row] = logprob;
 }
 }  // namespace

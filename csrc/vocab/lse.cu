@@ -14,8 +14,7 @@ __global__ void __launch_bounds__(kThreads) lse_kernel(LseParams p) {
   if (bits && p.status) p.status[row] |= bits;
   const Blocks& all = p.rows.bitmask ? p.all : p.masked;
   p.lse_all[row] = bits ? -INFINITY : lse_of({all.row_top[row], all.row_total[row]});
-  p.lse_masked[row] =
-      bits ? -INFINITY : lse_of({p.masked.row_top[row], p.masked.row_total[row]});
+  p.lse_masked[row] = bits ? -INFINITY : lse_of({p.masked.row_top[row], p.masked.row_total[row]});
 }
 }  // namespace
 

@@ -1,5 +1,5 @@
-// csrc/vocab/mask.cpp: CPU side of mask.h. Memory bound; a mask word of ones costs applying nothing, a word of
-// zeros no load.
+// csrc/vocab/mask.cpp: CPU side of mask.h. Memory bound; a mask word of ones costs applying
+// nothing, a word of zeros no load.
 #include "mask.h"
 
 #include <bit>

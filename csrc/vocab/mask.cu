@@ -12,8 +12,8 @@ __device__ __forceinline__ int64_t global_thread() {
   return int64_t{blockIdx.x} * kThreads + threadIdx.x;
 }
 // ---- kernels ------------------------------------------------------------------------------
-// One thread per kCount logits: 16 bytes where rows are aligned to that, else one logit. All allowed: nothing
-// is read or written. None: no load.
+// One thread per kCount logits: 16 bytes where rows are aligned to that, else one logit. All
+// allowed: nothing is read or written. None: no load.
 template <typename T, int kCount>
 __global__ void __launch_bounds__(kThreads) mask_apply_kernel(MaskApplyParams p) {
   struct alignas(kCount * sizeof(T)) Group {
@@ -80,7 +80,8 @@ template <typename T>
 void launch_apply(const MaskApplyParams& p, cudaStream_t stream) {
   constexpr int kVector = 16 / sizeof(T);
   const Rows& r = p.rows;
-  const bool aligned = reinterpret_cast<uintptr_t>(r.logits) % 16 == 0 && r.row_stride % kVector == 0;
+  const bool aligned =
+      reinterpret_cast<uintptr_t>(r.logits) % 16 == 0 && r.row_stride % kVector == 0;
   const int64_t per_row = aligned ? ceil_div<int64_t>(r.vocab_size, kVector) : r.vocab_size;
   launch(aligned ? mask_apply_kernel<T, kVector> : mask_apply_kernel<T, 1>,
          grid_of(r.num_rows * per_row), kThreads, 0, stream, p);
@@ -103,8 +104,7 @@ void mask_to_bool_cuda(const MaskBoolParams& p, cudaStream_t stream) {
 }
 
 void mask_combine_cuda(const MaskCombineParams& p, cudaStream_t stream) {
-  if (p.num_words > 0)
-    launch(mask_combine_kernel, grid_of(p.num_words), kThreads, 0, stream, p);
+  if (p.num_words > 0) launch(mask_combine_kernel, grid_of(p.num_words), kThreads, 0, stream, p);
 }
 
 void mask_popcount_cuda(const MaskCountParams& p, cudaStream_t stream) {

@@ -1,11 +1,12 @@
-// csrc/vocab/mask.h: token bitmasks, int32 [num_masks, mask_words]; bit j % 32 of word j / 32 is token j,
-// 1 = allowed. Layout: XGrammar (arXiv 2411.15100), section 3.
+// csrc/vocab/mask.h: token bitmasks, int32 [num_masks, mask_words]; bit j % 32 of word j / 32 is
+// token j, 1 = allowed. Layout: XGrammar (arXiv 2411.15100), section 3.
 #pragma once
 #include "../common/isa.h"
 #include "rows.h"
 
 namespace lmx::vocab {
-// logits[r, v] = -inf where v is not allowed, also past the mask's last word. Rows.logits is written.
+// logits[r, v] = -inf where v is not allowed, also past the mask's last word. Rows.logits is
+// written.
 struct MaskApplyParams {
   Rows rows;
   int32_t* status;  // [num_rows] or null; a bad row is left alone

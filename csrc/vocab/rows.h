@@ -1,8 +1,9 @@
 // csrc/vocab/rows.h: what every vocabulary op reads, and how a row is checked.
 //
-// A row is `vocab_size` logits and a set of allowed tokens. A NaN among the allowed logits makes the row's
-// results NaN or -1; logits of -inf are as good as masked. Source of the mask layout: XGrammar, DLPack int32
-// bitmask; bit j % 32 of word j / 32 is token j, 1 = allowed. Tokens past the mask's last word are not allowed.
+// A row is `vocab_size` logits and a set of allowed tokens. A NaN among the allowed logits makes
+// the row's results NaN or -1; logits of -inf are as good as masked. Source of the mask layout:
+// XGrammar, DLPack int32 bitmask; bit j % 32 of word j / 32 is token j, 1 = allowed. Tokens past
+// the mask's last word are not allowed.
 #pragma once
 #include "../common/draw.h"
 #include "../common/exact.h"
@@ -14,7 +15,7 @@ struct Rows {
   const void* logits;       // [num_rows, vocab_size], dtype; the last dimension is contiguous
   int64_t row_stride;       // elements from one row to the next
   const uint32_t* bitmask;  // [num_masks, mask_words], or null: all tokens are allowed
-  const int32_t* mask_ids;  // [num_rows]: the mask of each row, -1 = all allowed; null: row r has mask r
+  const int32_t* mask_ids;  // [num_rows]: -1 = all allowed; null: row r has mask r
   int64_t num_rows;
   int64_t vocab_size;
   int64_t num_masks;
@@ -24,7 +25,7 @@ struct Rows {
 
 // Sampling parameters, each null (off) or one value per row.
 struct Shaping {
-  const float* temperature;  // >= 0, finite; below exact::kMinTemperature: the argmax, as temperature 1
+  const float* temperature;  // >= 0, finite; below exact::kMinTemperature: the argmax
   const int32_t* top_k;      // >= 0; 0 = off
   const float* top_p;        // in (0, 1]; 1 = off
   const float* min_p;        // in [0, 1]; 0 = off
@@ -38,10 +39,11 @@ LMX_HD int32_t row_status(const Rows& r, int64_t row) {
 
 LMX_HD int32_t row_status(const Rows& r, const Shaping& s, int64_t row) {
   // Written so that a NaN fails.
-  const bool ok = (!s.temperature || (s.temperature[row] >= 0.f && s.temperature[row] < INFINITY)) &&
-                  (!s.top_k || s.top_k[row] >= 0) &&
-                  (!s.top_p || (s.top_p[row] > 0.f && s.top_p[row] <= 1.f)) &&
-                  (!s.min_p || (s.min_p[row] >= 0.f && s.min_p[row] <= 1.f));
+  const bool ok =
+      (!s.temperature || (s.temperature[row] >= 0.f && s.temperature[row] < INFINITY)) &&
+      (!s.top_k || s.top_k[row] >= 0) &&
+      (!s.top_p || (s.top_p[row] > 0.f && s.top_p[row] <= 1.f)) &&
+      (!s.min_p || (s.min_p[row] >= 0.f && s.min_p[row] <= 1.f));
   return row_status(r, row) | (ok ? kStatusOk : kStatusBadValue);
 }
 
@@ -67,8 +69,9 @@ LMX_HD float row_scale(const Shaping& s, int64_t row) {
 }
 
 // ---- the result of one pass over the rows -------------------------------------------------------
-// Per block of 256 tokens: the weights of its allowed tokens, relative to the block's own `top`, summed as
-// draw.h says. Everything else (lse, softmax, draws) follows from these and from no other order of sums.
+// Per block of 256 tokens: the weights of its allowed tokens, relative to the block's own `top`,
+// summed as draw.h says. Everything else (lse, softmax, draws) follows from these and from no other
+// order of sums.
 struct Blocks {
   float* top;  // [num_rows, num_blocks]; -inf: no weight; NaN: a NaN logit
   float* sum;  // [num_rows, num_blocks]
@@ -96,7 +99,8 @@ LMX_HD double chunk_value(const float* top, const float* sum, int64_t num_blocks
   return total;
 }
 
-// What turns a weight of a block into a probability; 0 where that would be below the least normal float.
+// What turns a weight of a block into a probability; 0 where that would be below the least normal
+// float.
 LMX_HD float probability_factor(float block_top, RowTotal t) {
   const double f = exact::pow2(block_top - t.top) / t.total;
   return f >= 1.1754943508222875e-38 ? static_cast<float>(f) : 0.f;
@@ -108,8 +112,9 @@ LMX_HD float lse_of(RowTotal t) {
   return static_cast<float>(exact::log(t.total) + static_cast<double>(t.top) * exact::kLn2);
 }
 
-// ln of the share that a logit of this row has in the total. Small shares, which may underflow, by their
-// exponent; large ones by their weight, so that a certain token has exactly 0 and none has more.
+// ln of the share that a logit of this row has in the total. Small shares, which may underflow, by
+// their exponent; large ones by their weight, so that a certain token has exactly 0 and none has
+// more.
 LMX_HD float log_share(float x, float scale, RowTotal t) {
   const float bound = exact::max_logit(scale), capped = x > bound ? bound : x;
   const double share = static_cast<double>(exact::weight(capped, scale, t.top)) / t.total;

@@ -12,7 +12,8 @@
 namespace lmx::vocab::LMX_ISA {
 using namespace lmx::LMX_ISA;
 
-// "name[row] = got, expected ...", for the first value of the row that is out of range; "" if none is.
+// "name[row] = got, expected ...", for the first value of the row that is out of range; "" if none
+// is.
 inline std::string complaint(const Rows& r, const Shaping& s, int64_t row) {
   const auto say = [row](const char* name, auto got, const std::string& expected) {
     return std::string("expected ") + name + "[" + std::to_string(row) + "] in " + expected +
@@ -30,8 +31,8 @@ inline std::string complaint(const Rows& r, const Shaping& s, int64_t row) {
   return "";
 }
 
-// check(row) gives a row's status bits. With a status tensor they are set there; without one a bad row is
-// an exception, which say(row) words.
+// check(row) gives a row's status bits. With a status tensor they are set there; without one a bad
+// row is an exception, which say(row) words.
 template <typename Check, typename Say>
 void check_rows(const char* op, int64_t num_rows, int32_t* status, const Check& check,
                 const Say& say) {
@@ -53,8 +54,8 @@ struct RowView {
   int64_t num_blocks() const { return ceil_div<int64_t>(rows->vocab_size, kDrawBlock); }
 };
 
-// The logits of block b; -inf where a token is not allowed or past the end. `buffer` holds them unless the
-// row itself does. A word of the mask that is 0 costs no load.
+// The logits of block b; -inf where a token is not allowed or past the end. `buffer` holds them
+// unless the row itself does. A word of the mask that is 0 costs no load.
 template <typename T>
 const float* load_block(const RowView<T>& row, int64_t b, float* buffer) {
   const int64_t first = b * kDrawBlock;
@@ -141,8 +142,8 @@ inline RowTotal row_total(const float* top, const float* sum, int64_t num_blocks
   return t;
 }
 
-// Runs body(row, each_chunk) for every row. Many rows: a row stays on one thread, and in its cache. One
-// row: each_chunk(f) spreads f(chunk) over the threads. The bits do not depend on which.
+// Runs body(row, each_chunk) for every row. Many rows: a row stays on one thread, and in its cache.
+// One row: each_chunk(f) spreads f(chunk) over the threads. The bits do not depend on which.
 template <typename Body>
 void for_rows(int64_t num_rows, int64_t num_chunks, const Body& body) {
   constexpr int64_t kGrainChunks = 4;  // about 20 microseconds

@@ -1,8 +1,8 @@
 // csrc/vocab/rows_cuda.cuh: how CUDA kernels walk a row.
 //
-// A warp takes a block of 256 tokens; lane l holds tokens l, l + 32, ..., l + 224, so that the fixed tree of
-// draw.h is seven additions in a lane and five shuffles. Loads are driven by the mask: a word that is 0 costs
-// no load, a lane whose token is not allowed takes no part in one.
+// A warp takes a block of 256 tokens; lane l holds tokens l, l + 32, ..., l + 224, so that the
+// fixed tree of draw.h is seven additions in a lane and five shuffles. Loads are driven by the
+// mask: a word that is 0 costs no load, a lane whose token is not allowed takes no part in one.
 #pragma once
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
@@ -53,8 +53,8 @@ __device__ __forceinline__ float warp_block_top(const float (&logit)[kPerLane], 
   return exact::weight_top(warp_max(largest), scale);
 }
 
-__device__ __forceinline__ void block_weights(const float (&logit)[kPerLane], float scale, float top,
-                                              float (&weight)[kPerLane]) {
+__device__ __forceinline__ void block_weights(const float (&logit)[kPerLane], float scale,
+                                              float top, float (&weight)[kPerLane]) {
   const float bound = exact::max_logit(scale);
 #pragma unroll
   for (int k = 0; k < kPerLane; ++k) {
@@ -68,8 +68,8 @@ __device__ __forceinline__ float warp_tree_sum(const float (&w)[kPerLane]) {
   return warp_sum(((w[0] + w[4]) + (w[2] + w[6])) + ((w[1] + w[5]) + (w[3] + w[7])));
 }
 
-// A row's total from its blocks, by one warp; every lane gets it. The chunks' totals are left in `chunk`
-// (shared memory, at least one value per chunk), readable after the caller's __syncwarp.
+// A row's total from its blocks, by one warp; every lane gets it. The chunks' totals are left in
+// `chunk` (shared memory, at least one value per chunk), readable after the caller's __syncwarp.
 __device__ __forceinline__ RowTotal warp_row_total(const float* top, const float* sum,
                                                    int64_t num_blocks, double* chunk) {
   const int lane = threadIdx.x % kWarpSize;

@@ -13,18 +13,16 @@ void draw(const SampleParams& p, int64_t r, RowTotal total, const WeightsOf& wei
   const float* sum = p.blocks.sum + r * p.blocks.num_blocks;
   const int64_t num_blocks = p.blocks.num_blocks;
   const double target = static_cast<double>(p.uniforms[r]) * total.total;
-  const Pick chunk =
-      pick(ceil_div<int>(num_blocks, kDrawChunk), 0.0, target,
-           [&](int g) { return chunk_value(top, sum, num_blocks, g, total.top); });
+  const Pick chunk = pick(ceil_div<int>(num_blocks, kDrawChunk), 0.0, target,
+                          [&](int g) { return chunk_value(top, sum, num_blocks, g, total.top); });
   const int64_t first = int64_t{chunk.index} * kDrawChunk;
   const Pick in_chunk =
       pick(std::min<int64_t>(kDrawChunk, num_blocks - first), chunk.before, target,
            [&](int b) { return block_value(top[first + b], sum[first + b], total.top); });
   const int64_t block = first + in_chunk.index;
   const float* weights = weights_of(block);
-  const Pick token = pick(kDrawBlock, in_chunk.before, target, [&](int i) {
-    return block_value(top[block], weights[i], total.top);
-  });
+  const Pick token = pick(kDrawBlock, in_chunk.before, target,
+                          [&](int i) { return block_value(top[block], weights[i], total.top); });
   p.token[r] = block * kDrawBlock + token.index;
   const double value = block_value(top[block], weights[token.index], total.top);
   p.logprob[r] = static_cast<float>(exact::log(value / total.total));

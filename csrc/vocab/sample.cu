@@ -1,5 +1,5 @@
-// csrc/vocab/sample.cu: CUDA side of sample.h: the blocks' pass, then one warp per row walks down the levels
-// of draw.h. It reads one block of logits again.
+// csrc/vocab/sample.cu: CUDA side of sample.h: the blocks' pass, then one warp per row walks down
+// the levels of draw.h. It reads one block of logits again.
 #include "blocks.h"
 #include "rows_cuda.cuh"
 #include "sample.h"

@@ -1,5 +1,6 @@
 // csrc/vocab/sample.h: one draw per row from the law of softmax.h.
-//   token[r] = the smallest id, in ascending order, whose cumulative weight exceeds uniforms[r] * total
+//   token[r] = the smallest id, in ascending order, whose cumulative weight exceeds uniforms[r] *
+//   total
 // with the order of sums of draw.h, so that equal inputs give equal tokens on every backend.
 // logprob[r] = ln of the probability that token had in the draw: 0 where it was certain.
 // token = -1 and logprob = NaN where nothing is allowed, an allowed logit or the uniform is NaN.

@@ -1,5 +1,6 @@
-// csrc/vocab/softmax.cpp: CPU side of softmax.h. Two passes: weights into `probs` relative to each block's
-// top, then one multiplication each. An exponential is taken once, and the second pass finds the row in cache.
+// csrc/vocab/softmax.cpp: CPU side of softmax.h. Two passes: weights into `probs` relative to each
+// block's top, then one multiplication each. An exponential is taken once, and the second pass
+// finds the row in cache.
 #include "softmax.h"
 
 #include "truncate_cpu.h"

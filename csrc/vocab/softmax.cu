@@ -1,5 +1,5 @@
-// csrc/vocab/softmax.cu: CUDA side of softmax.h. Memory bound: two reads of the allowed logits (the second
-// from L2 where the rows fit) and one write of the row.
+// csrc/vocab/softmax.cu: CUDA side of softmax.h. Memory bound: two reads of the allowed logits (the
+// second from L2 where the rows fit) and one write of the row.
 #include "blocks.h"
 #include "rows_cuda.cuh"
 #include "softmax.h"

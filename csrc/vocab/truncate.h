@@ -1,10 +1,12 @@
-// csrc/vocab/truncate.h: which tokens top-k, top-p and min-p keep. Each keeps a prefix of the allowed tokens
-// ordered by descending logit, equals by ascending id; the result is the shortest of the three prefixes.
+// csrc/vocab/truncate.h: which tokens top-k, top-p and min-p keep. Each keeps a prefix of the
+// allowed tokens ordered by descending logit, equals by ascending id; the result is the shortest of
+// the three prefixes.
 //   top-k: the first k
-//   top-p: the shortest prefix whose probability, among what top-k kept, reaches top_p (nucleus sampling,
-//          Holtzman et al. 2020, arXiv 1904.09751, section 3.1)
+//   top-p: the shortest prefix whose probability, among what top-k kept, reaches top_p
+//          (arXiv 1904.09751, section 3.1)
 //   min-p: tokens with at least min_p times the largest probability (arXiv 2407.01082, section 3)
-// Probabilities are added in fixed point, so that a sum has one value in whatever order it is taken.
+// Probabilities are added in fixed point, so that a sum has one value in whatever order it is
+// taken.
 #pragma once
 #include "rows.h"
 
@@ -41,7 +43,9 @@ struct CutSpace {
 };
 
 // Whether a row of the call may need a cut. Temperature alone may: it may be 0.
-LMX_HD bool may_truncate(const Shaping& s) { return s.temperature || s.top_k || s.top_p || s.min_p; }
+LMX_HD bool may_truncate(const Shaping& s) {
+  return s.temperature || s.top_k || s.top_p || s.min_p;
+}
 
 // A weight in units of 2^(row_top - 40). 2^24 tokens cannot overflow.
 constexpr int64_t kMaxVocab = int64_t{1} << 24;

@@ -1,7 +1,7 @@
 // csrc/vocab/truncate_cpu.h: truncate.h on the CPU. Include it only from kernel files.
 //
-// Nothing is sorted: candidates are filtered against a rising threshold while the row is read once, and the
-// cut is found among them by quickselect, by count or by mass.
+// Nothing is sorted: candidates are filtered against a rising threshold while the row is read once,
+// and the cut is found among them by quickselect, by count or by mass.
 #pragma once
 #include <vector>
 
@@ -17,8 +17,8 @@ inline bool better(const Candidate& a, const Candidate& b) {
   return a.logit > b.logit || (a.logit == b.logit && a.id < b.id);
 }
 
-// Calls f(first id, bits of the lanes above `threshold`, their logits) for each vector that has one, in
-// ascending order; f returns the new threshold. Returns false at a NaN.
+// Calls f(first id, bits of the lanes above `threshold`, their logits) for each vector that has
+// one, in ascending order; f returns the new threshold. Returns false at a NaN.
 template <typename T, typename F>
 bool scan_above(const RowView<T>& row, float threshold, const F& f) {
   alignas(64) float buffer[kDrawBlock];
@@ -73,8 +73,8 @@ bool collect_above(const RowView<T>& row, float threshold, std::vector<Candidate
   });
 }
 
-// The last token of the shortest prefix of the candidates with mass(c) adding up to at least `needed`; no
-// cut if they do not reach it. Quickselect; reorders the candidates.
+// The last token of the shortest prefix of the candidates with mass(c) adding up to at least
+// `needed`; no cut if they do not reach it. Quickselect; reorders the candidates.
 template <typename Mass>
 Cut cut_by_mass(std::vector<Candidate>& candidates, uint64_t needed, const Mass& mass) {
   const auto sum = [&](auto begin, auto end) {
@@ -104,8 +104,8 @@ Cut cut_by_mass(std::vector<Candidate>& candidates, uint64_t needed, const Mass&
   }
 }
 
-// Tokens among which the last one kept is found. Returns false at a NaN. blocks_total() gives the row's
-// RowTotal; it is asked for only where top-p stands alone, and then left in `total`.
+// Tokens among which the last one kept is found. Returns false at a NaN. blocks_total() gives the
+// row's RowTotal; it is asked for only where top-p stands alone, and then left in `total`.
 template <typename T, typename Total>
 bool collect_candidates(const RowView<T>& row, const Limits& limits, float scale,
                         const Total& blocks_total, RowTotal& total, std::vector<Candidate>& out) {
@@ -115,7 +115,8 @@ bool collect_candidates(const RowView<T>& row, const Limits& limits, float scale
     total = blocks_total();
     if (total.top != total.top) return false;
     if (total.top == -INFINITY) return true;
-    // Tokens below this threshold together weigh less than half of 1 - top_p: the prefix ends before them.
+    // Tokens below this threshold together weigh less than half of 1 - top_p: the prefix ends
+    // before them.
     const double floor = (1.0 - limits.top_p) * total.total / (2.0 * row.rows->vocab_size);
     const double exponent = total.top + exact::log(floor) / exact::kLn2;
     return collect_above(row, static_cast<float>((exponent - 1.0) / scale), out);
@@ -141,7 +142,8 @@ Cut find_cut(const RowView<T>& row, const Limits& limits, float scale, const Row
     else
       all = total_mass(total);
     cut = cut_by_mass(candidates, needed_mass(limits.top_p, all), mass);
-    if (cut.logit == -INFINITY && limits.top_k == 0) {  // top_p within rounding of 1: ask all tokens
+    if (cut.logit == -INFINITY &&
+        limits.top_k == 0) {  // top_p within rounding of 1: ask all tokens
       collect_above(row, -INFINITY, candidates);
       cut = cut_by_mass(candidates, needed_mass(limits.top_p, all), mass);
     }

@@ -1,5 +1,5 @@
-// csrc/vocab/uniform.h: uniform[i] in [0, 1), a multiple of 2^-24: the random number of (seed, base position,
-// purpose, index, hi) as philox.h defines it. Source: Philox4x32-10, Salmon et al. 2011.
+// csrc/vocab/uniform.h: uniform[i] in [0, 1), a multiple of 2^-24: the random number of (seed, base
+// position, purpose, index, hi) as philox.h defines it. Source: Philox4x32-10, Salmon et al. 2011.
 #pragma once
 #include "../common/isa.h"
 #include "../common/philox.h"
@@ -16,10 +16,9 @@ struct UniformParams {
   uint32_t purpose;  // 0 .. 255
 };
 LMX_HD float uniform_at(const UniformParams& p, int64_t i) {
-  return uniform_from_word(
-      philox_word(p.seeds[i], p.positions[i], p.purpose,
-                  p.indices ? static_cast<uint32_t>(p.indices[i]) : 0u,
-                  p.hi ? static_cast<uint32_t>(p.hi[i]) : 0u));
+  return uniform_from_word(philox_word(p.seeds[i], p.positions[i], p.purpose,
+                                       p.indices ? static_cast<uint32_t>(p.indices[i]) : 0u,
+                                       p.hi ? static_cast<uint32_t>(p.hi[i]) : 0u));
 }
 LMX_CPU_KERNEL(uniform_cpu, UniformParams)
 void uniform_cuda(const UniformParams& p, CUstream_st* stream);

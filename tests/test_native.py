@@ -1,0 +1,122 @@
+"""Parts of csrc/common that no op shows directly: exact arithmetic, Philox, the pool, py_tensor."""
+
+import importlib.util
+import math
+import os
+import timeit
+
+import pytest
+import torch
+from helpers import ROOT
+
+
+@pytest.fixture(scope="module")
+def native():
+    (path,) = (ROOT / "build" / "tests" / "native").glob("lmx_native*.so")
+    spec = importlib.util.spec_from_file_location("lmx_native", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_exp2_fraction_is_within_two_units(native):
+    worst = 0.0
+    for i in range(-5000, 5001):
+        f = torch.tensor(i / 10000).item()
+        exact = 2.0**f
+        unit = 2.0**-24 if exact < 1 else 2.0**-23
+        worst = max(worst, abs(native.exp2_fraction(f) - exact) / unit)
+    assert worst < 1.3
+
+
+def test_weight(native):
+    log2e = 1.44269504
+    for x in (-87.3, -3.25, 0.0, 1e-6, 19.7, 88.1, 700.0, 5e5):
+        x = torch.tensor(x).item()
+        top = native.weight_top(x, log2e)
+        assert top == math.ceil(top) and 0.5 <= native.weight(x, log2e, top) <= 1
+        exact = math.exp(x - top * math.log(2)) if abs(x) < 1000 else None
+        if exact:
+            assert native.weight(x, log2e, top) == pytest.approx(exact, rel=1e-5)
+        # A change of top is exact: the same bits, shifted.
+        assert native.weight(x, log2e, top + 40) == native.weight(x, log2e, top) * 2.0**-40
+    assert native.weight(-math.inf, log2e, 0.0) == 0
+    assert native.weight(0.0, log2e, 200.0) == 0  # below 2^-126
+    assert native.weight_top(-math.inf, log2e) == -math.inf
+    assert native.weight_top(-1e30, log2e) == -math.inf
+    assert native.weight_top(math.inf, log2e) == 2.0**23
+    assert math.isnan(native.weight_top(math.nan, log2e))
+
+
+def test_powers(native):
+    for e in (0, -1, -100, -1022):
+        assert native.pow2(e) == 2.0**e
+    for e in (-1023, -1e9, -math.inf, math.nan):
+        assert native.pow2(e) == 0
+    assert native.scale_exp2(1.25, -125.0) == 1.25 * 2.0**-125
+    assert native.scale_exp2(1.25, -126.0) == 0 and native.scale_exp2(1.0, math.nan) == 0
+
+
+def test_log(native):
+    assert native.log(1.0) == 0
+    values = [1e-300, 1e-10, 0.5, 0.70710678, 0.9999999, 1.0000001, 1.4142135, 2.0, 3.7, 1e9, 1e300]
+    for x in values + [math.exp(k / 7) for k in range(-200, 200)]:
+        assert abs(native.log(x) - math.log(x)) <= 1e-14 * max(1.0, abs(math.log(x)))
+
+
+def test_philox_known_answers(native):
+    """The published vectors of Philox4x32-10."""
+    ones = 0xFFFFFFFF
+    assert native.philox([0] * 4, 0, 0) == [0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8]
+    assert native.philox([ones] * 4, ones, ones) == [0x408F276D, 0x41C83B0E, 0xA20BC7C6, 0x6D5451FD]
+    pi = [0x243F6A88, 0x85A308D3, 0x13198A2E, 0x03707344]
+    assert native.philox(pi, 0xA4093822, 0x299F31D0) == [
+        0xD16CFE09,
+        0x94FDCCEB,
+        0x5001E420,
+        0x24126EA1,
+    ]
+
+
+@pytest.mark.parametrize("num_threads", [1, 3])
+def test_pool(native, num_threads):
+    assert native.sum_in_pool(num_threads, 500) == sum(i * i for i in range(500))
+    assert native.waiter_works() and native.cancel_works()
+    with pytest.raises(ValueError, match="from the pool"):
+        native.throw_in_pool()
+    with pytest.raises(ValueError, match=r"expected num_threads in \[1, 1024\], got 0"):
+        native.sum_in_pool(0, 1)
+
+
+def test_shared_pool_is_remade_after_a_fork(native):
+    assert native.shared_pool_answers(2) == 42 and native.shared_pool_size() == 2
+    assert native.shared_pool_has_threads()
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if native.shared_pool_has_threads() else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def test_py_tensor(native):
+    words = torch.arange(12, dtype=torch.int32).view(3, 4)
+    assert native.row_sum(words, torch.int32, 3, 4) == 66
+    wrong = [
+        (words[0], r"expected words of shape \[3, 4\], got torch.Size\(\[4\]\)"),
+        (words[:2], r"expected words of shape \[3, 4\], got torch.Size\(\[2, 4\]\)"),
+        (words.long(), "expected words of dtype torch.int32, got torch.int64"),
+        (words.t().contiguous().t(), r"expected words contiguous"),
+        (words.to("meta"), "expected words on the CPU, got meta"),
+    ]
+    for tensor, message in wrong:
+        with pytest.raises(ValueError, match="lmx.test.row_sum: " + message):
+            native.row_sum(tensor, torch.int32, 3, 4)
+    for other in ([1, 2], None, 3):
+        with pytest.raises(TypeError, match="lmx.test.row_sum: expected words a torch.Tensor, got"):
+            native.row_sum(other, torch.int32, 3, 4)
+
+
+def test_py_tensor_costs_less_than_a_dispatch(native):
+    words = torch.zeros(1, 4, dtype=torch.int32)
+    mine = min(timeit.repeat(lambda: native.row_sum(words, torch.int32, 1, 4), number=2000))
+    dispatched = min(timeit.repeat(lambda: torch.ops.lmx.vocab_mask_popcount(words), number=2000))
+    assert mine < dispatched
