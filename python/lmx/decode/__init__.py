@@ -1,0 +1,18 @@
+"""The decode loop, over any ``LayeredModel``."""
+
+from .engine import Engine
+from .generation import Generation, Stats, TokenLogprob
+from .loop import generate
+from .sampling import Sampling, branches
+from .scoring import score
+
+__all__ = [
+    "Engine",
+    "Generation",
+    "Sampling",
+    "Stats",
+    "TokenLogprob",
+    "branches",
+    "generate",
+    "score",
+]

@@ -1,0 +1,77 @@
+"""``generate``: answer a list of prompts."""
+
+from collections.abc import Sequence
+
+from ..protocols import Constraint, DepthPolicy, Drafter, EvictionPolicy, LayeredModel
+from .checks import require
+from .engine import Engine
+from .generation import Generation
+from .options import Processor, Prompt, Stream
+from .sampling import GREEDY, Sampling, branches
+
+
+def generate(
+    model: LayeredModel,
+    prompts: Sequence[Prompt],
+    *,
+    max_new_tokens: int = 128,
+    drafter: Drafter | str | None = None,
+    cache: EvictionPolicy | str | None = None,
+    constraint: Constraint | str | None = None,
+    depth: DepthPolicy | str | None = None,
+    sampling: Sampling | Sequence[Sampling] = GREEDY,
+    processors: Sequence[Processor] = (),
+    stop: str | Sequence[str] = (),
+    stream: Stream | None = None,
+) -> list[Generation]:
+    """Answer prompts.
+
+    Args:
+        model: the model.
+        prompts: each one is text, a list of token ids, or a list of chat messages.
+        max_new_tokens: tokens to generate at most.
+        drafter: no drafter is built in yet.
+        cache: eviction policy; none is built in yet.
+        constraint: what may be generated.
+        depth: layers to skip; no policy is built in yet.
+        sampling: how tokens are chosen, for all prompts or one for each; the default is greedy.
+        processors: ``(tokens [T], logits [V]) -> logits [V]``, called in turn at every token.
+        stop: strings at which an answer ends.
+        stream: called as ``stream(index, piece)`` whenever more text is certain.
+
+    Returns:
+        One answer per prompt, ``sampling.n`` adjacent ones where n is above 1. A request that
+        fails has ``finish_reason == "error"``; the others go on.
+
+    Raises:
+        ValueError: an option is wrong, or not built in yet.
+    """
+    require(not isinstance(prompts, str), "prompts", "a list of prompts", prompts)
+    engine = Engine(
+        model,
+        max_new_tokens=max_new_tokens,
+        drafter=drafter,
+        cache=cache,
+        constraint=constraint,
+        depth=depth,
+        processors=processors,
+        stop=stop,
+        stream=stream,
+    )
+    for prompt, settings in zip(prompts, _one_per_prompt(sampling, len(prompts)), strict=True):
+        for branch in branches(settings):
+            engine.add(prompt, sampling=branch)
+    while engine.num_unfinished:
+        engine.step()
+    return list(dict(sorted(engine.finished().items())).values())
+
+
+def _one_per_prompt(sampling: Sampling | Sequence[Sampling], count: int) -> list[Sampling]:
+    if isinstance(sampling, Sampling):
+        return [sampling] * count
+    is_list = isinstance(sampling, Sequence)
+    require(is_list, "sampling", "a Sampling, or one per prompt", sampling)
+    require(len(sampling) == count, "sampling", f"{count} settings", len(sampling))
+    for settings in sampling:
+        require(isinstance(settings, Sampling), "sampling", "a Sampling", settings)
+    return list(sampling)

@@ -1,0 +1,75 @@
+"""The options of a request, and one clear error for those whose room is not built yet."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NoReturn, TypeAlias
+
+from torch import Tensor
+
+from ..protocols import Constraint, FullDepth, KeepAll, LayeredModel, NoDrafter
+from .checks import require, require_int
+from .sampling import GREEDY, Sampling
+
+# processor(tokens [T] of prompt and answer so far, logits [V] float32) -> logits [V]
+Processor: TypeAlias = Callable[[Tensor, Tensor], Tensor]
+# stream(index, piece): which answer (in an Engine: the id of the request), and more of its text
+Stream: TypeAlias = Callable[[int, str], object]
+# "text", [token, ...] or [{"role": ..., "content": ...}, ...]
+Prompt: TypeAlias = str | Sequence[int] | Sequence[dict[str, str]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What may differ from request to request."""
+
+    max_new_tokens: int = 128
+    sampling: Sampling = GREEDY
+    constraint: Constraint | str | None = None
+    processors: Sequence[Processor] = ()
+    stop: str | Sequence[str] = ()
+    stream: Stream | None = None
+
+    @property
+    def stop_strings(self) -> tuple[str, ...]:
+        """Return the stop strings, one or many."""
+        return (self.stop,) if isinstance(self.stop, str) else tuple(self.stop)
+
+    def check(self, model: LayeredModel) -> None:
+        """Raise ValueError if an option is wrong in itself or for the model."""
+        require_int("max_new_tokens", self.max_new_tokens, 1)
+        require(isinstance(self.sampling, Sampling), "sampling", "a Sampling", self.sampling)
+        one_each = "1 per request (lmx.decode.branches makes the settings of n requests)"
+        require(self.sampling.n == 1, "sampling.n", one_each, self.sampling.n)
+        for token in self.sampling.logit_bias:
+            require_int("logit_bias: token", token, 0, model.vocab_size - 1)
+        require_int("logprobs", self.sampling.logprobs or 0, 0, model.vocab_size)
+        if isinstance(self.constraint, str):
+            refuse("constraint", self.constraint, "no grammar", "grammar")
+        fits = self.constraint is None or hasattr(self.constraint, "start")
+        require(fits, "constraint", "a Constraint", self.constraint)
+        for text in self.stop_strings:
+            require(isinstance(text, str) and text != "", "stop", "non-empty strings", text)
+        for processor in self.processors:
+            require(callable(processor), "processors", "callables", processor)
+        require(self.stream is None or callable(self.stream), "stream", "a callable", self.stream)
+        if model.tokenizer is None:
+            expected = "none for a model without tokenizer"
+            require(not self.stop_strings, "stop", expected, self.stop)
+            require(self.stream is None, "stream", expected, self.stream)
+
+
+def refuse_unbuilt(drafter: object, cache: object, depth: object, num_pages: object) -> None:
+    """Raise ValueError if an option asks for more than its neutral default."""
+    if drafter is not None and not isinstance(drafter, NoDrafter):
+        refuse("drafter", drafter, "no drafter", "tree")
+    if cache is not None and not isinstance(cache, KeepAll):
+        refuse("cache", cache, "no eviction policy", "kvcache")
+    if depth is not None and not isinstance(depth, FullDepth):
+        refuse("depth", depth, "no depth policy", "layerskip")
+    if num_pages is not None:
+        refuse("num_pages", num_pages, "no page pool", "kvcache")
+
+
+def refuse(name: str, value: object, missing: str, room: str) -> NoReturn:
+    """Raise the one error of options whose room is not built."""
+    raise ValueError(f"{name}={value!r}: {missing} is built in yet; it comes with lmx.{room}")
