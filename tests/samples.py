@@ -1,4 +1,4 @@
-"""The one list of cases per op. Op tests, opcheck, the promise tests and the benches draw from it."""
+"""The one list of cases per op, for op tests, opcheck, promise tests and benches."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Every op is whole: a schema, a kernel per backend, a fake, a reference, samples, a bench, a docs line."""
+"""Every op is whole: schema, kernel per backend, fake, reference, samples, bench, docs."""
 
 import re
 from importlib import import_module
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import BACKENDS, ROOT
+from helpers import BACKENDS, ROOT
 from samples import SAMPLES, samples_of
 
 import lmx

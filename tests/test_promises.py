@@ -1,4 +1,4 @@
-"""What holds for every op: the same bits again, in any batch, on any thread count, backend and ISA level."""
+"""What holds for every op: the same bits, in any batch, on any thread, backend and level."""
 
 import hashlib
 import os
@@ -7,8 +7,7 @@ import sys
 
 import pytest
 import torch
-from conftest import BACKENDS, Backend
-from helpers import run, same_bits
+from helpers import BACKENDS, Backend, run, same_bits
 from samples import SAMPLES, Sample, samples_of
 
 import lmx
@@ -92,12 +91,18 @@ def digest() -> str:
 @pytest.mark.parametrize("level", ["v3", "v4"])
 def test_isa_levels_agree_bit_for_bit(level):
     if lmx._C.cpu_isa <= level:
-        pytest.skip(f"this process runs at {lmx._C.cpu_isa}: no higher level to compare {level} with")
+        pytest.skip(
+            f"this process runs at {lmx._C.cpu_isa}: no higher level to compare {level} with"
+        )
     here = os.path.dirname(__file__)
-    code = f"import sys; sys.path.insert(0, {here!r}); import lmx, test_promises as t; " \
+    code = (
+        f"import sys; sys.path.insert(0, {here!r}); import lmx, test_promises as t; "
         "print(lmx._C.cpu_isa, t.digest())"
+    )
     env = os.environ | {"LMX_CPU_ISA": level}
-    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env, check=True)
+    out = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=env, check=True
+    )
     assert out.stdout.split() == [level, digest()]
 
 

@@ -1,7 +1,7 @@
-"""Hand-written kernels, on CPU and CUDA, that make decoding of language models fast and controllable.
+"""Hand-written CPU and CUDA kernels that make decoding of language models fast and controllable.
 
-Three layers, each usable alone: operators (``torch.ops.lmx.*``), typed functions (``lmx.<room>.*``), and
-decode loops (``lmx.generate``, ``lmx.Engine``).
+Three layers, each usable alone: operators (``torch.ops.lmx.*``), typed functions
+    (``lmx.<room>.*``), and decode loops (``lmx.generate``, ``lmx.Engine``).
 """
 
 import ctypes

@@ -1,3 +1,4 @@
+# ruff: noqa: E501  (a table: one case a line)
 """Every wrong input gets a message with the op, the argument, what was expected and what came."""
 
 import re
@@ -64,7 +65,9 @@ WRONG = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("op,args,kwargs,message", WRONG, ids=lambda v: v if isinstance(v, str) else "")
+@pytest.mark.parametrize(
+    "op,args,kwargs,message", WRONG, ids=lambda v: v if isinstance(v, str) else ""
+)
 def test_shapes_and_types(ops, op, args, kwargs, message):
     with pytest.raises(RuntimeError, match=re.escape(f"lmx::{op}: {message}")):
         ops(op, *args, **kwargs)
@@ -98,7 +101,9 @@ VALUES = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("op,args,kwargs,message", VALUES, ids=lambda v: v if isinstance(v, str) else "")
+@pytest.mark.parametrize(
+    "op,args,kwargs,message", VALUES, ids=lambda v: v if isinstance(v, str) else ""
+)
 def test_values(op, args, kwargs, message):
     """The CPU raises; a GPU does not look, and sets a bit where it is given a status tensor."""
     with pytest.raises(ValueError, match=re.escape(f"lmx::{op}: {message}")):
@@ -107,12 +112,16 @@ def test_values(op, args, kwargs, message):
 
 def test_faces():
     x = torch.randn(2, 8, requires_grad=True)
-    with pytest.raises(ValueError, match=r"lmx.vocab.softmax has no backward.*torch.inference_mode"):
+    with pytest.raises(
+        ValueError, match=r"lmx.vocab.softmax has no backward.*torch.inference_mode"
+    ):
         lmx.vocab.softmax(x)
     with torch.no_grad():
         lmx.vocab.softmax(x)
     x = x.detach()
-    with pytest.raises(TypeError, match="lmx.vocab.softmax: expected temperature a number.*got 'hot'"):
+    with pytest.raises(
+        TypeError, match="lmx.vocab.softmax: expected temperature a number.*got 'hot'"
+    ):
         lmx.vocab.softmax(x, temperature="hot")
     with pytest.raises(TypeError, match="lmx.vocab.softmax: expected top_k an integer.*got 2.5"):
         lmx.vocab.softmax(x, top_k=2.5)
@@ -120,6 +129,9 @@ def test_faces():
         lmx.vocab.uniform(torch.zeros(1).long(), torch.zeros(1).long(), 1, -1)
     number = lmx.vocab.sample(x, torch.tensor([0.3, 0.6]), temperature=0.7, top_k=3)
     tensor = lmx.vocab.sample(
-        x, torch.tensor([0.3, 0.6]), temperature=torch.full((2,), 0.7), top_k=torch.full((2,), 3).int()
+        x,
+        torch.tensor([0.3, 0.6]),
+        temperature=torch.full((2,), 0.7),
+        top_k=torch.full((2,), 3).int(),
     )
     assert torch.equal(number[0], tensor[0]) and torch.equal(number[1], tensor[1])

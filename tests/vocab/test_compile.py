@@ -12,7 +12,14 @@ class Head(torch.nn.Module):
         probs = lmx.vocab.softmax(logits, bitmask, temperature=0.8, top_p=0.9)
         token, logprob = lmx.vocab.sample(logits, uniforms, bitmask, temperature=0.8, top_p=0.9)
         lmx.vocab.mask_apply_(logits, bitmask)
-        return token, logprob, probs, lse, lmx.vocab.argmax(logits), lmx.vocab.logprobs(logits, token)
+        return (
+            token,
+            logprob,
+            probs,
+            lse,
+            lmx.vocab.argmax(logits),
+            lmx.vocab.logprobs(logits, token),
+        )
 
 
 def test_compile_fullgraph():

@@ -32,7 +32,9 @@ def test_mask_from_bool(ops):
     for s in samples_of("vocab_mask_from_bool"):
         (words, _) = run(ops, "vocab_mask_from_bool", s)
         assert torch.equal(words, reference.mask_from_bool(*s.args)), s.name
-    assert ops("vocab_mask_from_bool", torch.ones(2, 33, dtype=torch.bool)).tolist() == [[-1, 1]] * 2
+    assert (
+        ops("vocab_mask_from_bool", torch.ones(2, 33, dtype=torch.bool)).tolist() == [[-1, 1]] * 2
+    )
 
 
 def test_mask_to_bool(ops):
@@ -54,5 +56,7 @@ def test_mask_popcount(ops):
     for s in samples_of("vocab_mask_popcount"):
         (count, _) = run(ops, "vocab_mask_popcount", s)
         assert torch.equal(count, reference.mask_popcount(*s.args)), s.name
-        assert torch.equal(ops("vocab_mask_popcount", s.args[0]), reference.mask_popcount(s.args[0]))
+        assert torch.equal(
+            ops("vocab_mask_popcount", s.args[0]), reference.mask_popcount(s.args[0])
+        )
     assert ops("vocab_mask_popcount", torch.full((1, 2), -1, dtype=torch.int32), 33).item() == 33

@@ -1,4 +1,4 @@
-"""Row operations over the vocabulary: mask, softmax, argmax, sample, log-probabilities, uniforms."""
+"""Row operations over the vocabulary: masks, softmax, argmax, draws, log-probabilities."""
 
 from . import fakes  # noqa: F401  (registers them)
 from .ops import (

@@ -1,17 +1,22 @@
 """Typed faces of ``torch.ops.lmx.vocab_*``.
 
-Shared by all of them: ``logits`` is ``[num_rows, vocab_size]``, float32, float16 or bfloat16, contiguous in
-its last dimension, at most 2^24 tokens. ``token_bitmask`` is int32 ``[num_rows, mask_words]``; bit ``j`` of
-word ``i`` is token ``32 i + j``, 1 = allowed; tokens past its last word are not allowed. With ``mask_ids``,
-int32 ``[num_rows]``, the bitmask is a pool ``[num_masks, mask_words]`` and row ``r`` uses mask
-``mask_ids[r]``, -1 = all tokens allowed. A sampling parameter is one number for all rows or a tensor
-``[num_rows]``. ``status``, int32 ``[num_rows]``, receives a bit per bad row (``csrc/common/status.h``) instead
-of an exception; such a row counts as having no allowed token.
+Shared by all of them:
+
+- ``logits`` is ``[num_rows, vocab_size]``, float32, float16 or bfloat16, contiguous in its last
+  dimension, at most 2^24 tokens a row.
+- ``token_bitmask`` is int32 ``[num_rows, mask_words]``; bit ``j`` of word ``i`` is token
+  ``32 i + j``, 1 = allowed; tokens past its last word are not allowed. With ``mask_ids``, int32
+  ``[num_rows]``, it is a pool ``[num_masks, mask_words]``: row ``r`` uses mask ``mask_ids[r]``,
+  -1 = all tokens allowed.
+- A sampling parameter is one number for all rows or a tensor ``[num_rows]``.
+- ``status``, int32 ``[num_rows]``, receives a bit per bad row (``csrc/common/status.h``) instead of
+  an exception; such a row counts as having no allowed token.
 
 Results are the same bits on every backend, instruction-set level, batch and thread count.
 
-Raises, all of them: RuntimeError where a shape, dtype, device or stride is wrong; ValueError where a value is
-out of its range and no ``status`` is given (CPU; CUDA does not look), or autograd would need a backward.
+Raises, all of them: RuntimeError where a shape, dtype, device or stride is wrong; ValueError where a
+value is out of its range and no ``status`` is given (CPU; CUDA does not look), or where autograd
+would need a backward.
 """
 
 import torch
@@ -32,7 +37,8 @@ def argmax(
     """The allowed token with the largest logit, the lowest id of equals.
 
     Returns:
-        int64 ``[num_rows]``; -1 where nothing is allowed, all allowed logits are ``-inf``, or one is NaN.
+        int64 ``[num_rows]``; -1 where nothing is allowed, all allowed logits are ``-inf``, or one
+        is NaN.
 
     Reference: ``lmx.vocab.reference.argmax``.
     """
@@ -57,13 +63,14 @@ def softmax(
         logits, token_bitmask, mask_ids, status: see the module.
         temperature: divides the logits; at least 0; below 1e-4 the row is 1 at its argmax.
         top_k: keep the ``top_k`` largest; 0 = off. Of equal logits the lower ids are kept first.
-        top_p: then keep the shortest prefix, by descending logit, whose share of what top_k kept reaches
-            ``top_p``; in (0, 1]; 1 = off.
-        min_p: then keep tokens with at least ``min_p`` times the largest probability; in [0, 1]; 0 = off.
+        top_p: then keep the shortest prefix, by descending logit, whose share of what top_k kept
+            reaches ``top_p``; in (0, 1]; 1 = off.
+        min_p: then keep tokens with at least ``min_p`` times the largest probability; in [0, 1]; 0
+            = off.
 
     Returns:
-        float32 ``[num_rows, vocab_size]``; 0 for tokens not kept, a row of zeros where nothing is allowed,
-        of NaN where an allowed logit is NaN.
+        float32 ``[num_rows, vocab_size]``; 0 for tokens not kept, a row of zeros where nothing is
+        allowed, of NaN where an allowed logit is NaN.
 
     Source: top-p: arXiv 1904.09751, section 3.1; min-p: arXiv 2407.01082, section 3.
     Reference: ``lmx.vocab.reference.softmax``.
@@ -97,16 +104,20 @@ def lse(
         temperature: at least 1e-4.
 
     Returns:
-        ``lse_all`` and ``lse_masked``, float32 ``[num_rows]``, natural log; ``-inf`` for an empty sum, NaN
-        where a logit that counts is NaN. ``exp(lse_masked - lse_all)`` is the model's own probability of
-        the allowed set.
+        ``lse_all`` and ``lse_masked``, float32 ``[num_rows]``, natural log; ``-inf`` for an empty
+        sum, NaN where a logit that counts is NaN. ``exp(lse_masked - lse_all)`` is the model's own
+        probability of the allowed set.
 
     Reference: ``lmx.vocab.reference.lse``.
     """
     op = "lmx.vocab.lse"
     forbid_grad(op, logits)
     return torch.ops.lmx.vocab_lse(
-        logits, token_bitmask, mask_ids, per_row(op, "temperature", temperature, logits, _F32), status
+        logits,
+        token_bitmask,
+        mask_ids,
+        per_row(op, "temperature", temperature, logits, _F32),
+        status,
     )
 
 
@@ -140,7 +151,8 @@ def sample(
 ) -> tuple[Tensor, Tensor]:
     """Draw one token per row from the law that `softmax` gives for the same arguments.
 
-    The token is the smallest id, in ascending order, whose cumulative probability exceeds the uniform.
+    The token is the smallest id, in ascending order, whose cumulative probability exceeds the
+    uniform.
 
     Args:
         logits, token_bitmask, mask_ids, status: see the module.
@@ -148,9 +160,9 @@ def sample(
         temperature, top_k, top_p, min_p: as in `softmax`; temperature 0 gives the argmax.
 
     Returns:
-        ``token``, int64 ``[num_rows]``, and ``logprob``, float32 ``[num_rows]``: the natural log of the
-        probability that the token had in this draw. -1 and NaN where nothing is allowed or an allowed logit
-        is NaN.
+        ``token``, int64 ``[num_rows]``, and ``logprob``, float32 ``[num_rows]``: the natural log of
+        the probability that the token had in this draw. -1 and NaN where nothing is allowed or an
+        allowed logit is NaN.
 
     Reference: ``lmx.vocab.reference.sample``.
     """
@@ -181,7 +193,7 @@ def uniform(
     Args:
         seeds: int64 ``[n]``, any value.
         positions: int64 ``[n]``: the number of tokens committed, in [0, 2^56).
-        purpose: 0 node coin, 1 final draw, 2 Gumbel noise, 3 draft draw.
+        purpose: 0 node coin, 1 final draw, 2 Gumbel noise, 3 draft draw, 4 branch seed.
         index, hi: a number or int64 ``[n]``, in [0, 2^32).
 
     Returns:

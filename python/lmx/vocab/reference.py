@@ -1,4 +1,4 @@
-"""The room's ops in plain torch: slow, clear, safe in float64. Tests compare the kernels with these."""
+"""The room's ops in plain torch: slow, clear, safe in float64. Tests compare with these."""
 
 import torch
 from torch import Tensor
@@ -131,7 +131,7 @@ def uniform(
 def mask_from_bool(allowed: Tensor) -> Tensor:
     """See ``lmx.vocab.mask_from_bool``."""
     padded = torch.nn.functional.pad(allowed.long(), (0, -allowed.shape[1] % 32))
-    words = (padded.unflatten(1, (-1, 32)) << torch.arange(32)).sum(-1)
+    words = (padded.view(len(padded), -1, 32) << torch.arange(32)).sum(-1)
     return torch.where(words >= 1 << 31, words - (1 << 32), words).int()
 
 
