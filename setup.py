@@ -108,14 +108,15 @@ class CMakeBuild(build_ext):
     user_options = [
         *build_ext.user_options,
         ("cuda", None, "build liblmx_cuda.so even if this torch is CPU-only"),
+        ("no-harness", None, "leave out the SIMT harness (in the source tree)"),
         ("strict", None, "from now on warnings are errors (in the source tree)"),
     ]
-    boolean_options = [*build_ext.boolean_options, "cuda", "strict"]
+    boolean_options = [*build_ext.boolean_options, "cuda", "no-harness", "strict"]
 
     def initialize_options(self) -> None:
         """Set the defaults."""
         super().initialize_options()
-        self.cuda = self.strict = False
+        self.cuda = self.no_harness = self.strict = False
 
     def run(self) -> None:
         """Remember whether the source tree is the target: setuptools hides it further down."""
@@ -132,7 +133,8 @@ class CMakeBuild(build_ext):
         if self.cuda and not cuda:
             raise SystemExit("lmx: --cuda needs nvcc in CUDA_HOME, on PATH or as a Python package")
         print(f"lmx: CUDA kernels: {cuda or 'none'}", flush=True)
-        include = cuda_include() if self.in_tree else None
+        wants_harness = self.in_tree and not self.editable_mode and not self.no_harness
+        include = cuda_include() if wants_harness else None
         pybind11 = [sys.executable, "-m", "pybind11", "--cmakedir"]
         options = {
             "CMAKE_BUILD_TYPE": "Release",
@@ -142,6 +144,7 @@ class CMakeBuild(build_ext):
             "LMX_TORCH_DIR": torch,
             "LMX_CUDA": "ON" if cuda else "OFF",
             "LMX_SIMT": "ON" if include else "OFF",
+            "LMX_TESTS": "ON" if wants_harness else "OFF",
             "LMX_CUDA_INCLUDE": include or "",
         }
         if self.strict:

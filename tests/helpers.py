@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import torch
+from samples import twin
 from torch import Tensor
 
 import lmx
@@ -25,16 +26,16 @@ class Backend:
         """Run an op on this backend's device; what it returns and writes comes back to the CPU."""
         if self.device == "cpu":
             return getattr(self.ops, op)(*args, **kwargs)
-        moved = [a.cuda() if isinstance(a, torch.Tensor) else a for a in args]
-        named = {k: v.cuda() if isinstance(v, torch.Tensor) else v for k, v in kwargs.items()}
+        moved = [twin(a, "cuda") if isinstance(a, Tensor) else a for a in args]
+        named = {k: twin(v, "cuda") if isinstance(v, Tensor) else v for k, v in kwargs.items()}
         result = getattr(self.ops, op)(*moved, **named)
         for here, there in [
             *zip(args, moved, strict=True),
             *((kwargs[k], named[k]) for k in named),
         ]:
-            if isinstance(here, torch.Tensor):
+            if isinstance(here, Tensor):
                 here.copy_(there)
-        if isinstance(result, torch.Tensor):
+        if isinstance(result, Tensor):
             return result.cpu()
         return None if result is None else tuple(r.cpu() for r in result)
 
@@ -69,6 +70,7 @@ def assert_close(ours: Tensor, exact: Tensor, torch_too: Tensor, what: str = "")
     if special.all():
         return
     ours, exact, torch_too = (t.double()[~special] for t in (ours, exact, torch_too))
+    assert torch_too.isfinite().all(), f"{what}: torch's own result is no yardstick"
     eps = torch.finfo(torch.float32).eps
     bound = 2 * (torch_too - exact).abs().max() + 2 * eps * exact.abs().max()
     error = (ours - exact).abs().max()

@@ -7,6 +7,14 @@
 
 #include "checks.h"
 
+namespace lmx {
+#if defined(LMX_BACKEND_CPU)
+constexpr bool kOnDevice = false;  // kernels follow one another on a device, by way of its memory
+#else
+constexpr bool kOnDevice = true;
+#endif
+}  // namespace lmx
+
 #if defined(LMX_BACKEND_CPU)
 #define LMX_REGISTER(m) STABLE_TORCH_LIBRARY_IMPL(lmx, CPU, m)
 #define LMX_KERNEL(name) name##_cpu

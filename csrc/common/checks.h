@@ -46,10 +46,15 @@ inline void check_dtype(const Tensor& t, const char* op, const char* name, Scala
                   torch::headeronly::toString(t.scalar_type()));
 }
 
+inline std::string spell_device(const Tensor& t) {
+  return t.is_cpu() ? "cpu" : "cuda:" + std::to_string(t.get_device_index());
+}
+
 inline void check_device(const Tensor& t, const Tensor& like, const char* op, const char* name,
                          const char* like_name) {
   STD_TORCH_CHECK(t.is_cpu() == like.is_cpu() && t.get_device_index() == like.get_device_index(),
-                  op, ": expected ", name, " on the device of ", like_name);
+                  op, ": expected ", name, " on the device of ", like_name, " = ",
+                  spell_device(like), ", got ", spell_device(t));
 }
 
 inline void check_contiguous(const Tensor& t, const char* op, const char* name) {

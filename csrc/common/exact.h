@@ -79,24 +79,33 @@ LMX_HD F exp2_fraction(F f) {
 // a row is enough.
 constexpr float kLog2E = 1.44269504f;
 constexpr double kLn2 = 0.693147180559945309417;
-constexpr float kMinTemperature = 1e-4f;  // below it a draw is the argmax
-// Where x * scale would leave [-2^23, 2^23] its fraction is lost: lower logits weigh 0, higher ones
-// (+inf too) count as this bound. At temperature 1 that is a logit of 5.8 million.
+constexpr float kMinTemperature = 1e-3f;  // below it a draw is the argmax
+// Beyond |x * scale| = 2^23 the fraction is lost, so finite logits count as that bound at most
+// (+inf too). At temperature 1 it is a logit of 5.8 million, at the least temperature one of 5,800.
 constexpr float kMaxExponent = 8388608.f;
 
 LMX_HD float weight_scale(float temperature) { return kLog2E / temperature; }
-LMX_HD float max_logit(float scale) { return kMaxExponent / scale; }
 
-// The least integer at or above x * scale, for the largest logit x of a group; -inf: no logit has
-// weight.
-LMX_HD float weight_top(float x, float scale) {
-  const float bound = max_logit(scale);
-  const float y = (x > bound ? bound : x) * scale;
-  if (y != y) return y;
-  return y >= -kMaxExponent ? ceilf(y) : -INFINITY;
+// x within the bound; -inf, which has no weight, and NaN stay.
+LMX_HD float cap_logit(float x, float scale) {
+  float bound = kMaxExponent / scale;
+  if (bound > 3.4028235e38f) bound = 3.4028235e38f;  // a temperature near the largest float
+  if (x > bound) return bound;
+  return x < -bound && x > -INFINITY ? -bound : x;
 }
 
-// 2^(x * scale - top), in [0, 1] for x up to the logit that gave top and up to max_logit(scale).
+// Whether a group of logits with this largest one needs cap_logit. Below half the bound none of
+// them is above it, and one below it weighs 0 either way.
+LMX_HD bool needs_cap(float largest, float scale) {
+  return !(fabsf(largest) * scale < 0.5f * kMaxExponent);
+}
+
+// The least integer at or above x * scale, for the largest logit x of a group; -inf: no logit has
+// weight; NaN: one is NaN.
+LMX_HD float weight_top(float x, float scale) { return ceilf(cap_logit(x, scale) * scale); }
+
+// 2^(x * scale - top) for a capped x up to the one that gave top: at most 1, or, where x * scale is
+// large and its rounding shows, 1.5.
 template <typename F>
 LMX_HD F weight(F x, F scale, F top) {
   const F n = round_even(x * scale);

@@ -16,17 +16,26 @@ Isa machine_level() {
   if (!__builtin_cpu_supports("x86-64-v3")) return Isa::none;
   if (!__builtin_cpu_supports("x86-64-v4")) return Isa::v3;
   const bool amx = __builtin_cpu_supports("avx512bf16") && __builtin_cpu_supports("amx-bf16");
-  constexpr long kArchReqXcompPerm = 0x1023, kTileData = 18;  // Linux grants the tiles on request
-  return amx && syscall(SYS_arch_prctl, kArchReqXcompPerm, kTileData) == 0 ? Isa::amx : Isa::v4;
+  return amx ? Isa::amx : Isa::v4;
+}
+
+// Linux grants the tile registers on request.
+bool amx_granted() {
+  constexpr long kArchReqXcompPerm = 0x1023, kTileData = 18;
+  return syscall(SYS_arch_prctl, kArchReqXcompPerm, kTileData) == 0;
+}
+
+Isa wanted_level() {
+  const char* wanted = std::getenv("LMX_CPU_ISA");
+  if (!wanted) return Isa::amx;
+  for (const Isa level : {Isa::v3, Isa::v4, Isa::amx})
+    if (std::string(wanted) == isa_name(level)) return level;
+  throw std::invalid_argument(std::string("lmx: LMX_CPU_ISA must be v3, v4 or amx, got ") + wanted);
 }
 
 Isa choose() {
-  const Isa machine = machine_level();
-  const char* wanted = std::getenv("LMX_CPU_ISA");
-  if (!wanted) return machine;
-  for (const Isa level : {Isa::v3, Isa::v4, Isa::amx})
-    if (std::string(wanted) == isa_name(level)) return std::min(machine, level);
-  throw std::invalid_argument(std::string("lmx: LMX_CPU_ISA must be v3, v4 or amx, got ") + wanted);
+  const Isa level = std::min(machine_level(), wanted_level());
+  return level == Isa::amx && !amx_granted() ? Isa::v4 : level;
 }
 }  // namespace
 

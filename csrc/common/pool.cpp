@@ -1,7 +1,7 @@
 // common/pool.cpp
 #include "pool.h"
 
-#include <unistd.h>
+#include <pthread.h>
 
 #include <stdexcept>
 #include <string>
@@ -53,6 +53,7 @@ void Pool::grow(int num_threads) {
   if (num_threads < 1 || num_threads > 1024)
     throw std::invalid_argument("lmx: expected num_threads in [1, 1024], got " +
                                 std::to_string(num_threads));
+  const std::lock_guard lock(mutex_);
   while (static_cast<int>(threads_.size()) < num_threads)
     threads_.emplace_back([this] { serve(); });
 }
@@ -71,6 +72,11 @@ void Pool::serve() {
   }
 }
 
+int Pool::num_threads() const {
+  const std::lock_guard lock(mutex_);
+  return static_cast<int>(threads_.size());
+}
+
 std::shared_ptr<Task> Pool::submit(std::function<void()> work) {
   auto task = std::make_shared<Task>(std::move(work));
   {
@@ -81,18 +87,29 @@ std::shared_ptr<Task> Pool::submit(std::function<void()> work) {
   return task;
 }
 
+namespace {
+// Never destroyed: joining threads while the process exits may wait for work that waits for Python.
+struct Shared {
+  std::mutex mutex;
+  Pool* pool = nullptr;
+};
+Shared* shared_pool = nullptr;
+}  // namespace
+
 Pool& Pool::shared(int num_threads) {
-  // Never destroyed: joining threads while the process exits may wait for work that waits for
-  // Python.
-  static std::mutex mutex;
-  static Pool* pool = nullptr;
-  static pid_t owner = 0;
-  const std::lock_guard lock(mutex);
-  if (!pool || owner != getpid()) {
-    pool = new Pool(num_threads);  // a forked child leaves its parent's pool alone
-    owner = getpid();
-  }
-  pool->grow(num_threads);
-  return *pool;
+  static const bool once = [] {
+    shared_pool = new Shared;
+    // In a child the parent's threads do not exist, and its mutex may have been held: both are
+    // left.
+    pthread_atfork(nullptr, nullptr, [] { shared_pool = new Shared; });
+    return true;
+  }();
+  static_cast<void>(once);
+  const std::lock_guard lock(shared_pool->mutex);
+  if (shared_pool->pool)
+    shared_pool->pool->grow(num_threads);
+  else
+    shared_pool->pool = new Pool(num_threads);
+  return *shared_pool->pool;
 }
 }  // namespace lmx

@@ -47,7 +47,7 @@ class Pool {
   Pool& operator=(const Pool&) = delete;
 
   std::shared_ptr<Task> submit(std::function<void()> work);
-  int num_threads() const { return static_cast<int>(threads_.size()); }
+  int num_threads() const;
 
   // The pool all rooms share, with at least num_threads threads; made at first use, and anew in a
   // forked child, whose parent's threads do not exist there.
@@ -56,7 +56,7 @@ class Pool {
  private:
   void grow(int num_threads);
   void serve();
-  std::mutex mutex_;
+  mutable std::mutex mutex_;
   std::condition_variable more_;
   std::deque<std::shared_ptr<Task>> queue_;
   std::vector<std::thread> threads_;

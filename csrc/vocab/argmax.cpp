@@ -16,7 +16,9 @@ Best best_block(const RowView<T>& row, int64_t begin, int64_t end) {
   alignas(64) float buffer[kDrawBlock];
   Best best;
   for (int64_t b = begin; b < end; ++b) {
-    const float top = block_max(load_block(row, b, buffer));
+    const float* x = load_block(row, b, buffer);
+    if (!x) continue;
+    const float top = block_max(x);
     if (top != top) return {top, b};
     if (top > best.top) best = {top, b};
   }

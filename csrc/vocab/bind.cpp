@@ -82,21 +82,26 @@ Rows rows_of(const Tensor& logits, const OptTensor& token_bitmask, const OptTens
 }
 
 // Workspaces must outlive the call of the kernel; on CUDA the stream's allocator keeps them until
-// it is done.
+// it is done. A CPU kernel keeps a row's total to itself.
 struct BlockSpace {
-  Tensor floats, row_top, row_total;
+  std::optional<Tensor> floats, row_total;
   int64_t num_blocks, num_rows;
   BlockSpace(const Tensor& logits, bool wanted = true)
       : num_blocks(ceil_div<int64_t>(logits.size(1), kDrawBlock)), num_rows(logits.size(0)) {
-    if (!wanted) num_blocks = num_rows = 0;
-    floats = torch::stable::new_empty(logits, {2, num_rows, num_blocks}, ScalarType::Float);
-    row_top = torch::stable::new_empty(logits, {num_rows}, ScalarType::Float);
-    row_total = torch::stable::new_empty(logits, {num_rows}, ScalarType::Double);
+    if (!wanted) return;
+    floats = torch::stable::new_empty(logits, {num_rows, 2 * num_blocks + 1}, ScalarType::Float);
+    if constexpr (kOnDevice)
+      row_total = torch::stable::new_empty(logits, {num_rows}, ScalarType::Double);
   }
   Blocks get() const {
-    float* top = fresh<float>(floats);
-    return {top, top + num_rows * num_blocks, num_blocks, fresh<float>(row_top),
-            fresh<double>(row_total)};
+    if (!floats) return {};
+    float* top = fresh<float>(*floats);
+    float* sum = top + num_rows * num_blocks;
+    return {.top = top,
+            .sum = sum,
+            .num_blocks = num_blocks,
+            .row_top = sum + num_rows * num_blocks,
+            .row_total = row_total ? fresh<double>(*row_total) : nullptr};
   }
 };
 
@@ -261,6 +266,9 @@ void vocab_mask_apply_(const Tensor& logits, const Tensor& token_bitmask, const 
                        const OptTensor& status) {
   constexpr auto kOp = "lmx::vocab_mask_apply_";
   const Rows rows = rows_of(logits, token_bitmask, mask_ids, kOp);
+  STD_TORCH_CHECK(rows.num_rows <= 1 || rows.row_stride >= rows.vocab_size, kOp,
+                  ": expected logits whose rows do not overlap, got sizes ", spell(logits.sizes()),
+                  " and strides ", spell(logits.strides()));
   out(logits);
   const Call call(logits);
   call.run(LMX_KERNEL(mask_apply),
@@ -316,6 +324,12 @@ void combine(const Tensor& token_bitmask, const Tensor& other, bool is_or, const
   LMX_CHECK_DTYPE(other, Int);
   LMX_CHECK_CONTIGUOUS(other);
   LMX_CHECK_DEVICE(other, token_bitmask);
+  const auto distance = static_cast<const char*>(other.data_ptr()) -
+                        static_cast<const char*>(token_bitmask.data_ptr());
+  const int64_t bytes = token_bitmask.numel() * 4;
+  STD_TORCH_CHECK(distance == 0 || distance >= bytes || -distance >= bytes, kOp,
+                  ": expected other to be token_bitmask or memory apart from it, got ", distance,
+                  " bytes between them");
   const Call call(token_bitmask);
   call.run(LMX_KERNEL(mask_combine), MaskCombineParams{.words = out<uint32_t>(token_bitmask),
                                                        .other = in<uint32_t>(other),

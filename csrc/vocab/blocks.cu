@@ -52,13 +52,9 @@ __global__ void __launch_bounds__(kThreads) blocks_kernel(BlocksParams p) {
   store_block(p.allowed, row, block, top, warp_tree_sum(weight));
 }
 
-struct TotalsShared {
-  double chunk[kMaxVocab / kDrawBlock / kDrawChunk];
-};
 __global__ void __launch_bounds__(kWarpSize) totals_kernel(Blocks p) {
-  auto& shared = shared_memory<TotalsShared>();
   const int64_t row = blockIdx.x, first = row * p.num_blocks;
-  const RowTotal t = warp_row_total(p.top + first, p.sum + first, p.num_blocks, shared.chunk);
+  const RowTotal t = warp_row_total(p.top + first, p.sum + first, p.num_blocks, nullptr);
   if (threadIdx.x != 0) return;
   p.row_top[row] = t.top;
   p.row_total[row] = t.total;
@@ -75,6 +71,6 @@ void blocks_cuda(const BlocksParams& p, cudaStream_t stream) {
 
 void totals_cuda(const Blocks& blocks, int64_t num_rows, cudaStream_t stream) {
   if (num_rows == 0) return;
-  launch(totals_kernel, num_rows, kWarpSize, sizeof(TotalsShared), stream, blocks);
+  launch(totals_kernel, num_rows, kWarpSize, 0, stream, blocks);
 }
 }  // namespace lmx::vocab

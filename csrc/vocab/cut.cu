@@ -20,7 +20,6 @@ static_assert(kPairwise <= kThreads);
 struct CutShared {
   float logit[kCapacity];
   int32_t id[kCapacity];
-  double chunk[kMaxVocab / kDrawBlock / kDrawChunk];
   uint64_t fold[kWarps];
   int32_t count;
   RowTotal total;
@@ -160,17 +159,9 @@ __device__ void gather(Tokens<T>& tokens, uint32_t floor) {
   __syncthreads();
 }
 
-// The least key that can matter to top-p: tokens below it weigh less than half of 1 - top_p
-// together.
-__device__ uint32_t top_p_floor(RowTotal t, float top_p, float scale, int64_t vocab_size) {
-  const double floor = (1.0 - top_p) * t.total / (2.0 * static_cast<double>(vocab_size));
-  const double exponent = t.top + exact::log(floor) / exact::kLn2;
-  return key_of(static_cast<float>((exponent - 1.0) / scale));
-}
-
 template <typename T>
 __device__ Cut row_cut(const CutParams& p, int64_t row, CutShared& shared) {
-  const Limits limits(p.shaping, row);
+  const Limits limits(p.shaping, row, p.rows.vocab_size);
   const float scale = row_scale(p.shaping, row);
   Tokens<T> tokens{p.rows, row_logits<T>(p.rows, row), row_mask(p.rows, row), shared, -1, 0};
   float mine = -INFINITY;
@@ -182,8 +173,8 @@ __device__ Cut row_cut(const CutParams& p, int64_t row, CutShared& shared) {
   if (limits.top_k == 0 && limits.top_p < 1.f) {
     const int64_t first = row * p.blocks.num_blocks;
     if (threadIdx.x < kWarpSize) {
-      const RowTotal t = warp_row_total(p.blocks.top + first, p.blocks.sum + first,
-                                        p.blocks.num_blocks, shared.chunk);
+      const RowTotal t =
+          warp_row_total(p.blocks.top + first, p.blocks.sum + first, p.blocks.num_blocks, nullptr);
       if (threadIdx.x == 0) shared.total = t;
     }
     __syncthreads();
@@ -202,7 +193,7 @@ __device__ Cut row_cut(const CutParams& p, int64_t row, CutShared& shared) {
       return tokens.sum([&](float x, int32_t id) { return keeps(cut, x, id) ? mass(x) : 0ull; });
     };
     if (limits.top_k == 0)
-      gather(tokens, top_p_floor(total, limits.top_p, scale, p.rows.vocab_size));
+      gather(tokens, key_of(top_p_floor(total, limits.top_p, scale, p.rows.vocab_size)));
     const uint64_t all = limits.top_k > 0 ? kept_mass() : total_mass(total);
     const uint64_t needed = needed_mass(limits.top_p, all);
     if (limits.top_k == 0 && kept_mass() < needed) gather(tokens, 0);  // top_p within rounding of 1
@@ -216,7 +207,8 @@ template <typename T>
 __global__ void __launch_bounds__(kThreads) cut_kernel(CutParams p) {
   auto& shared = shared_memory<CutShared>();
   const int64_t row = blockIdx.x;
-  const bool off = row_status(p.rows, p.shaping, row) || Limits(p.shaping, row).none();
+  const bool off =
+      row_status(p.rows, p.shaping, row) || Limits(p.shaping, row, p.rows.vocab_size).none();
   const Cut cut = off ? Cut{} : row_cut<T>(p, row, shared);
   if (threadIdx.x != 0) return;
   p.cut.logit[row] = cut.logit;

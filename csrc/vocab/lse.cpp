@@ -29,7 +29,7 @@ void lse_rows(const LseParams& p) {
 std::string lse_complaint(const LseParams& p, int64_t row) {
   const std::string words = complaint(p.rows, p.shaping, row);
   return words.empty()
-             ? "expected temperature[" + std::to_string(row) + "] of at least 0.0001, got " +
+             ? "expected temperature[" + std::to_string(row) + "] of at least 0.001, got " +
                    std::to_string(p.shaping.temperature[row])
              : words;
 }

@@ -25,7 +25,7 @@ void lse_cuda(const LseParams& p, cudaStream_t stream) {
   blocks_cuda({.rows = p.rows, .shaping = p.shaping, .allowed = allowed, .all = all, .cut = {}},
               stream);
   totals_cuda(allowed, p.rows.num_rows, stream);
-  if (all.top) totals_cuda(all, p.rows.num_rows, stream);
+  if (p.rows.bitmask) totals_cuda(all, p.rows.num_rows, stream);
   launch(lse_kernel, ceil_div<int64_t>(p.rows.num_rows, kThreads), kThreads, 0, stream, p);
 }
 }  // namespace lmx::vocab

@@ -3,12 +3,26 @@
 #include "mask.h"
 
 #include <bit>
+#include <cstring>
 
 #include "rows_cpu.h"
 
 namespace lmx::vocab::LMX_ISA {
 namespace {
 constexpr int64_t kGrainWords = 2048;
+
+// Calls f(row, begin, end) for pieces of rows of `words` words; a division per piece, not per word.
+template <typename F>
+void for_row_pieces(int64_t num_rows, int64_t words, const F& f) {
+  parallel_for(0, num_rows * words, kGrainWords, [&](int64_t begin, int64_t end) {
+    while (begin < end) {
+      const int64_t row = begin / words, first = begin % words;
+      const int64_t last = std::min(words, first + end - begin);
+      f(row, first, last);
+      begin += last - first;
+    }
+  });
+}
 
 template <typename T>
 void apply_word(T* x, uint32_t allowed) {
@@ -28,21 +42,21 @@ void apply_word(T* x, uint32_t allowed) {
 template <typename T>
 void apply_rows(const MaskApplyParams& p) {
   const Rows& r = p.rows;
-  const int64_t words = ceil_div<int64_t>(r.vocab_size, 32);
-  parallel_for(0, r.num_rows * words, kGrainWords, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) {
-      const int64_t row = i / words, w = i % words;
-      if (row_status(r, row)) continue;
-      T* x = static_cast<T*>(const_cast<void*>(r.logits)) + row * r.row_stride + w * 32;
-      const uint32_t allowed = mask_word(r, row_mask(r, row), w);
-      const int64_t n = std::min<int64_t>(32, r.vocab_size - w * 32);
-      if (n == 32)
-        apply_word(x, allowed);
-      else
-        for (int64_t j = 0; j < n; ++j)
-          if (!(allowed >> j & 1)) x[j] = from_float<T>(-INFINITY);
-    }
-  });
+  for_row_pieces(r.num_rows, ceil_div<int64_t>(r.vocab_size, 32),
+                 [&](int64_t row, int64_t begin, int64_t end) {
+                   if (row_status(r, row)) return;
+                   const uint32_t* words = row_mask(r, row);
+                   T* x = static_cast<T*>(const_cast<void*>(r.logits)) + row * r.row_stride;
+                   for (int64_t w = begin; w < end; ++w) {
+                     const uint32_t allowed = mask_word(r, words, w);
+                     const int64_t n = std::min<int64_t>(32, r.vocab_size - w * 32);
+                     if (n == 32)
+                       apply_word(x + w * 32, allowed);
+                     else
+                       for (int64_t j = 0; j < n; ++j)
+                         if (!(allowed >> j & 1)) x[w * 32 + j] = from_float<T>(-INFINITY);
+                   }
+                 });
 }
 
 // 32 bytes to 32 bits and back; AVX2 does a word in three instructions, and every level has it.
@@ -61,17 +75,6 @@ inline void unpack(uint32_t word, uint8_t* bools) {
                       _mm256_and_si256(hit, _mm256_set1_epi8(1)));
 }
 
-// Calls f(row, word index, the row's bools at that word, how many there are).
-template <typename F>
-void for_words(const MaskBoolParams& p, const F& f) {
-  parallel_for(0, p.num_rows * p.mask_words, kGrainWords, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) {
-      const int64_t row = i / p.mask_words, w = i % p.mask_words;
-      f(row, w, p.allowed + row * p.vocab_size + w * 32,
-        std::min<int64_t>(32, p.vocab_size - w * 32));
-    }
-  });
-}
 }  // namespace
 
 void mask_apply_cpu(const MaskApplyParams& p) {
@@ -83,23 +86,28 @@ void mask_apply_cpu(const MaskApplyParams& p) {
 }
 
 void mask_from_bool_cpu(const MaskBoolParams& p) {
-  for_words(p, [&](int64_t row, int64_t w, const uint8_t* bools, int64_t n) {
-    p.words[row * p.mask_words + w] = n == 32 ? pack(bools) : word_of_bools(p, row, w);
+  for_row_pieces(p.num_rows, p.mask_words, [&](int64_t row, int64_t begin, int64_t end) {
+    const uint8_t* bools = p.allowed + row * p.vocab_size;
+    uint32_t* words = p.words + row * p.mask_words;
+    const int64_t whole = std::min(end, p.vocab_size / 32);
+    for (int64_t w = begin; w < whole; ++w) words[w] = pack(bools + w * 32);
+    if (whole < end) words[whole] = word_of_bools(p, row, whole);
   });
 }
 
 void mask_to_bool_cpu(const MaskBoolParams& p) {
-  for_words(p, [&](int64_t row, int64_t w, uint8_t* bools, int64_t n) {
-    const uint32_t word = p.words[row * p.mask_words + w];
-    if (n == 32)
-      unpack(word, bools);
-    else
-      for (int64_t j = 0; j < n; ++j) bools[j] = word >> j & 1;
+  for_row_pieces(p.num_rows, p.mask_words, [&](int64_t row, int64_t begin, int64_t end) {
+    uint8_t* bools = p.allowed + row * p.vocab_size;
+    const uint32_t* words = p.words + row * p.mask_words;
+    const int64_t whole = std::min(end, p.vocab_size / 32);
+    for (int64_t w = begin; w < whole; ++w) unpack(words[w], bools + w * 32);
+    if (whole < end)
+      for (int64_t j = whole * 32; j < p.vocab_size; ++j) bools[j] = words[whole] >> j % 32 & 1;
   });
 }
 
 void mask_combine_cpu(const MaskCombineParams& p) {
-  parallel_for(0, p.num_words, 16 * kGrainWords, [&](int64_t begin, int64_t end) {
+  parallel_for(0, p.num_words, 4 * kGrainWords, [&](int64_t begin, int64_t end) {
     if (p.is_or)
       for (int64_t i = begin; i < end; ++i) p.words[i] |= p.other[i];
     else
@@ -108,11 +116,17 @@ void mask_combine_cpu(const MaskCombineParams& p) {
 }
 
 void mask_popcount_cpu(const MaskCountParams& p) {
+  const int64_t whole = p.vocab_size / 64;  // pairs of words that count as they are
   parallel_for(0, p.num_rows, 1, [&](int64_t begin, int64_t end) {
     for (int64_t row = begin; row < end; ++row) {
       const uint32_t* words = p.words + row * p.mask_words;
       int64_t count = 0;
-      for (int64_t w = 0; w < p.mask_words; ++w)
+      for (int64_t i = 0; i < whole; ++i) {
+        uint64_t pair;
+        memcpy(&pair, words + 2 * i, sizeof pair);
+        count += std::popcount(pair);
+      }
+      for (int64_t w = 2 * whole; w < p.mask_words; ++w)
         count += std::popcount(word_below(words[w], w, p.vocab_size));
       p.count[row] = static_cast<int32_t>(count);
     }

@@ -11,6 +11,10 @@ int64_t grid_of(int64_t threads) { return ceil_div<int64_t>(threads, kThreads); 
 __device__ __forceinline__ int64_t global_thread() {
   return int64_t{blockIdx.x} * kThreads + threadIdx.x;
 }
+// Threads a row; at least one, also without tokens: the row's status is set all the same.
+LMX_HD int64_t groups_of(int64_t vocab_size, int count) {
+  return vocab_size > 0 ? ceil_div<int64_t>(vocab_size, count) : 1;
+}
 // ---- kernels ------------------------------------------------------------------------------
 // One thread per kCount logits: 16 bytes where rows are aligned to that, else one logit. All
 // allowed: nothing is read or written. None: no load.
@@ -20,7 +24,7 @@ __global__ void __launch_bounds__(kThreads) mask_apply_kernel(MaskApplyParams p)
     T logit[kCount];
   };
   const Rows& r = p.rows;
-  const int64_t groups = ceil_div<int64_t>(r.vocab_size, kCount);
+  const int64_t groups = groups_of(r.vocab_size, kCount);
   const int64_t row = global_thread() / groups, first = global_thread() % groups * kCount;
   if (row >= r.num_rows) return;
   const int32_t bits = row_status(r, row);
@@ -28,6 +32,7 @@ __global__ void __launch_bounds__(kThreads) mask_apply_kernel(MaskApplyParams p)
     if (p.status && first == 0) p.status[row] |= bits;
     return;
   }
+  if (first >= r.vocab_size) return;
   const uint32_t allowed = mask_word(r, row_mask(r, row), first / 32) >> first % 32;
   constexpr uint32_t kAll = (1u << kCount) - 1;
   if ((allowed & kAll) == kAll) return;
@@ -82,14 +87,14 @@ void launch_apply(const MaskApplyParams& p, cudaStream_t stream) {
   const Rows& r = p.rows;
   const bool aligned =
       reinterpret_cast<uintptr_t>(r.logits) % 16 == 0 && r.row_stride % kVector == 0;
-  const int64_t per_row = aligned ? ceil_div<int64_t>(r.vocab_size, kVector) : r.vocab_size;
+  const int64_t per_row = groups_of(r.vocab_size, aligned ? kVector : 1);
   launch(aligned ? mask_apply_kernel<T, kVector> : mask_apply_kernel<T, 1>,
          grid_of(r.num_rows * per_row), kThreads, 0, stream, p);
 }
 }  // namespace
 // ---- launchers: mask_apply 3 dtypes x 2 = 6 instantiations ----------------------------------
 void mask_apply_cuda(const MaskApplyParams& p, cudaStream_t stream) {
-  if (p.rows.num_rows * p.rows.vocab_size == 0) return;
+  if (p.rows.num_rows == 0) return;
   visit_cuda_dtype(p.rows.dtype, [&](auto type) { launch_apply<decltype(type)>(p, stream); });
 }
 

@@ -116,7 +116,8 @@ LMX_HD float lse_of(RowTotal t) {
 // their exponent; large ones by their weight, so that a certain token has exactly 0 and none has
 // more.
 LMX_HD float log_share(float x, float scale, RowTotal t) {
-  const float bound = exact::max_logit(scale), capped = x > bound ? bound : x;
+  if (t.top == -INFINITY) return -INFINITY;
+  const float capped = exact::cap_logit(x, scale);
   const double share = static_cast<double>(exact::weight(capped, scale, t.top)) / t.total;
   if (share >= 0.5) return static_cast<float>(exact::log(share));
   const double y = static_cast<double>(capped) * static_cast<double>(scale);

@@ -54,27 +54,44 @@ struct RowView {
   int64_t num_blocks() const { return ceil_div<int64_t>(rows->vocab_size, kDrawBlock); }
 };
 
-// The logits of block b; -inf where a token is not allowed or past the end. `buffer` holds them
-// unless the row itself does. A word of the mask that is 0 costs no load.
+// The logits of a whole block of a masked row, -inf where a token is not allowed; null: none is.
+// Every line of a block with some token is read: skipping single words of 0 defeats the prefetcher,
+// and at one allowed token in a hundred took twice as long.
+template <typename T>
+const float* load_masked(const RowView<T>& row, int64_t b, float* buffer) {
+  constexpr int kWords = kDrawBlock / 32;
+  uint32_t word[kWords], some = 0, all = ~0u;
+  for (int i = 0; i < kWords; ++i) {
+    word[i] = mask_word(*row.rows, row.mask, b * kWords + i);
+    some |= word[i], all &= word[i];
+  }
+  const T* x = row.x + b * kDrawBlock;
+  if (some == 0) return nullptr;
+  if constexpr (std::is_same_v<T, float>)
+    if (all == ~0u) return x;
+  for (int i = 0; i < kDrawBlock; i += 32)
+    for (int j = 0; j < 32; j += kLanes)
+      store(buffer + i + j, select(word[i / 32] >> j, load(x + i + j), Vec(-INFINITY)));
+  return buffer;
+}
+
+// The logits of block b; -inf where a token is not allowed or past the end; null: none is allowed.
+// `buffer` holds them unless the row itself does.
 template <typename T>
 const float* load_block(const RowView<T>& row, int64_t b, float* buffer) {
   const int64_t first = b * kDrawBlock;
   const int64_t n = std::min<int64_t>(kDrawBlock, row.rows->vocab_size - first);
   const T* x = row.x + first;
-  if constexpr (std::is_same_v<T, float>)
-    if (!row.mask && n == kDrawBlock) return x;
-  for (int i = 0; i < kDrawBlock; i += 32) {
-    const uint32_t allowed = i < n ? mask_word(*row.rows, row.mask, (first + i) / 32) : 0u;
-    if (allowed == 0) {
-      std::fill_n(buffer + i, 32, -INFINITY);
-    } else if (i + 32 <= n) {
-      for (int j = 0; j < 32; j += kLanes)
-        store(buffer + i + j, select(allowed >> j, load(x + i + j), Vec(-INFINITY)));
-    } else {
-      for (int j = 0; j < 32; ++j)
-        buffer[i + j] = i + j < n && allowed >> j & 1 ? to_float(x[i + j]) : -INFINITY;
+  if (n < kDrawBlock) {
+    for (int i = 0; i < kDrawBlock; ++i) {
+      const bool allowed = i < n && mask_word(*row.rows, row.mask, (first + i) / 32) >> i % 32 & 1;
+      buffer[i] = allowed ? to_float(x[i]) : -INFINITY;
     }
+    return buffer;
   }
+  if (row.mask) return load_masked(row, b, buffer);
+  if constexpr (std::is_same_v<T, float>) return x;
+  for (int i = 0; i < kDrawBlock; i += kLanes) store(buffer + i, load(x + i));
   return buffer;
 }
 
@@ -93,11 +110,8 @@ inline float block_max(const float* x) {
               [](float a, float b) { return a > b ? a : b; });
 }
 
-// The fixed tree of draw.h over 256 floats.
-inline float block_tree_sum(const float* w) {
-  float half[kDrawBlock / 2];
-  for (int i = 0; i < kDrawBlock / 2; i += kLanes)
-    store(half + i, load(w + i) + load(w + i + kDrawBlock / 2));
+// The fixed tree of draw.h, of whose first level `half` [128] holds the sums; overwritten.
+inline float tree_sum(float* half) {
   for (int n = kDrawBlock / 4; n >= kLanes; n /= 2)
     for (int i = 0; i < n; i += kLanes) store(half + i, load(half + i) + load(half + i + n));
   return fold(load(half), [](float a, float b) { return a + b; });
@@ -107,26 +121,36 @@ struct BlockSum {
   float top, sum;
 };
 
-// The weights of block b into `weights` [256], relative to the block's own top.
-template <typename T>
-BlockSum block_weights(const RowView<T>& row, int64_t b, float scale, float* weights) {
-  alignas(64) float buffer[kDrawBlock];
-  const float* x = load_block(row, b, buffer);
-  const float largest = block_max(x);
+// The weights of 256 logits, whose largest is given, relative to their own top, and their sum.
+inline BlockSum weigh(const float* x, float largest, float scale, float* weights) {
+  alignas(64) float capped[kDrawBlock], half[kDrawBlock / 2];
   const float top = exact::weight_top(largest, scale);
   if (!(top > -INFINITY)) {
     std::fill_n(weights, kDrawBlock, top != top ? top : 0.f);
     return {top, weights[0]};
   }
-  const float bound = exact::max_logit(scale);
-  if (largest > bound) {
-    for (int i = 0; i < kDrawBlock; ++i) buffer[i] = std::min(x[i], bound);
-    x = buffer;
+  if (exact::needs_cap(largest, scale)) {
+    for (int i = 0; i < kDrawBlock; ++i) capped[i] = exact::cap_logit(x[i], scale);
+    x = capped;
   }
   const Vec scales(scale), tops(top);
-  for (int i = 0; i < kDrawBlock; i += kLanes)
-    store(weights + i, exact::weight(load(x + i), scales, tops));
-  return {top, block_tree_sum(weights)};
+  constexpr int kHalf = kDrawBlock / 2;
+  for (int i = 0; i < kHalf; i += kLanes) {
+    const Vec low = exact::weight(load(x + i), scales, tops);
+    const Vec high = exact::weight(load(x + i + kHalf), scales, tops);
+    store(weights + i, low);
+    store(weights + i + kHalf, high);
+    store(half + i, low + high);
+  }
+  return {top, tree_sum(half)};
+}
+
+// The weights of block b into `weights` [256].
+template <typename T>
+BlockSum block_weights(const RowView<T>& row, int64_t b, float scale, float* weights) {
+  alignas(64) float buffer[kDrawBlock];
+  const float* x = load_block(row, b, buffer);
+  return weigh(x, x ? block_max(x) : -INFINITY, scale, weights);
 }
 
 // The total of a row from its blocks' sums.

@@ -55,10 +55,9 @@ __device__ __forceinline__ float warp_block_top(const float (&logit)[kPerLane], 
 
 __device__ __forceinline__ void block_weights(const float (&logit)[kPerLane], float scale,
                                               float top, float (&weight)[kPerLane]) {
-  const float bound = exact::max_logit(scale);
 #pragma unroll
   for (int k = 0; k < kPerLane; ++k) {
-    const float x = logit[k] > bound ? bound : logit[k];
+    const float x = exact::cap_logit(logit[k], scale);
     weight[k] = top > -INFINITY ? exact::weight(x, scale, top) : top != top ? top : 0.f;
   }
 }
@@ -69,7 +68,7 @@ __device__ __forceinline__ float warp_tree_sum(const float (&w)[kPerLane]) {
 }
 
 // A row's total from its blocks, by one warp; every lane gets it. The chunks' totals are left in
-// `chunk` (shared memory, at least one value per chunk), readable after the caller's __syncwarp.
+// `chunk` (shared memory, one value per chunk, or null), readable after the caller's __syncwarp.
 __device__ __forceinline__ RowTotal warp_row_total(const float* top, const float* sum,
                                                    int64_t num_blocks, double* chunk) {
   const int lane = threadIdx.x % kWarpSize;
@@ -86,7 +85,7 @@ __device__ __forceinline__ RowTotal warp_row_total(const float* top, const float
   for (int64_t first = 0; first < num_chunks; first += kWarpSize) {
     const int64_t g = first + lane;
     const double mine = g < num_chunks ? chunk_value(top, sum, num_blocks, g, t.top) : 0.0;
-    if (g < num_chunks) chunk[g] = mine;
+    if (chunk && g < num_chunks) chunk[g] = mine;
     for (int i = 0; i < kWarpSize; ++i) t.total += __shfl_sync(kFullWarp, mine, i);
   }
   return t;

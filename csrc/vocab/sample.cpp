@@ -24,8 +24,7 @@ void draw(const SampleParams& p, int64_t r, RowTotal total, const WeightsOf& wei
   const Pick token = pick(kDrawBlock, in_chunk.before, target,
                           [&](int i) { return block_value(top[block], weights[i], total.top); });
   p.token[r] = block * kDrawBlock + token.index;
-  const double value = block_value(top[block], weights[token.index], total.top);
-  p.logprob[r] = static_cast<float>(exact::log(value / total.total));
+  p.logprob[r] = draw_logprob(block_value(top[block], weights[token.index], total.top), total);
 }
 
 template <typename T>
@@ -34,13 +33,13 @@ void sample_row(const SampleParams& p, int64_t r, const auto& each_chunk) {
   const float scale = row_scale(p.shaping, r);
   alignas(64) float weights[kDrawBlock];
   const auto dense_total = [&] { return blocks_total(row, p.blocks, r, scale, each_chunk); };
-  if (Limits(p.shaping, r).none())
+  if (Limits(p.shaping, r, p.rows.vocab_size).none())
     return draw(p, r, dense_total(), [&](int64_t b) {
       block_weights(row, b, scale, weights);
       return weights;
     });
   thread_local std::vector<Candidate> kept;
-  if (!kept_tokens(row, p.shaping, r, dense_total, kept) || kept.empty()) return;
+  if (!kept_tokens(row, p.shaping, r, p.blocks, dense_total, kept) || kept.empty()) return;
   if (is_greedy(p.shaping, r)) {
     p.token[r] = kept[0].id, p.logprob[r] = 0.f;
     return;

@@ -60,8 +60,7 @@ __device__ Drawn draw_row(const SampleParams& p, int64_t row, DrawShared& s) {
     s.token[i] = kept ? block_value(top[block], weight[k], total.top) : 0.0;
   }
   const Pick token = warp_pick(s, kDrawBlock, found.before, target, s.token);
-  return {block * kDrawBlock + token.index,
-          static_cast<float>(exact::log(s.token[token.index] / total.total))};
+  return {block * kDrawBlock + token.index, draw_logprob(s.token[token.index], total)};
 }
 // ---- kernel -------------------------------------------------------------------------------
 template <typename T>

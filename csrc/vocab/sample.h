@@ -23,6 +23,10 @@ LMX_HD int32_t sample_status(const SampleParams& p, int64_t row) {
   const float u = p.uniforms[row];
   return row_status(p.rows, p.shaping, row) | (u >= 0.f && u < 1.f ? kStatusOk : kStatusBadValue);
 }
+// From the drawn token's share of the total, so that a certain token has exactly 0.
+LMX_HD float draw_logprob(double value, RowTotal t) {
+  return static_cast<float>(exact::log(value / t.total));
+}
 LMX_CPU_KERNEL(sample_cpu, SampleParams)
 void sample_cuda(const SampleParams& p, CUstream_st* stream);
 }  // namespace lmx::vocab

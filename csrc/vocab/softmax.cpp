@@ -48,7 +48,8 @@ void truncated_row(const SoftmaxParams& p, int64_t r, const auto& each_chunk,
   const float scale = row_scale(p.shaping, r);
   float* probs = p.probs + r * p.rows.vocab_size;
   const bool ok = kept_tokens(
-      row, p.shaping, r, [&] { return blocks_total(row, p.blocks, r, scale, each_chunk); }, kept);
+      row, p.shaping, r, p.blocks,
+      [&] { return blocks_total(row, p.blocks, r, scale, each_chunk); }, kept);
   std::fill_n(probs, p.rows.vocab_size, ok ? 0.f : NAN);
   if (!ok || kept.empty()) return;
   if (is_greedy(p.shaping, r)) {
@@ -73,7 +74,7 @@ void softmax_rows(const SoftmaxParams& p) {
     thread_local std::vector<Candidate> kept;
     if (row_status(p.rows, p.shaping, r))
       std::fill_n(p.probs + r * p.rows.vocab_size, p.rows.vocab_size, 0.f);
-    else if (!Limits(p.shaping, r).none())
+    else if (!Limits(p.shaping, r, p.rows.vocab_size).none())
       truncated_row<T>(p, r, each_chunk, kept);
     else
       dense_row<T>(p, r, each_chunk);

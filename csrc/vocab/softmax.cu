@@ -9,16 +9,20 @@ namespace {
 // ---- launch parameters --------------------------------------------------------------------
 constexpr int kThreads = 256;
 constexpr int kBlocksPerCta = kThreads / kWarpSize;
+// At least one, also for rows without tokens: their status is set all the same.
+LMX_HD int64_t groups_of(int64_t num_blocks) {
+  return num_blocks > 0 ? ceil_div<int64_t>(num_blocks, kBlocksPerCta) : 1;
+}
 // ---- kernel -------------------------------------------------------------------------------
 template <typename T>
 __global__ void __launch_bounds__(kThreads) softmax_kernel(SoftmaxParams p) {
-  const int64_t groups = ceil_div<int64_t>(p.blocks.num_blocks, kBlocksPerCta);
+  const int64_t groups = groups_of(p.blocks.num_blocks);
   const int64_t row = blockIdx.x / groups;
   const int64_t block = blockIdx.x % groups * kBlocksPerCta + threadIdx.x / kWarpSize;
-  if (block >= p.blocks.num_blocks) return;
   const int lane = threadIdx.x % kWarpSize;
   const int32_t bits = row_status(p.rows, p.shaping, row);
   if (bits && p.status && block == 0 && lane == 0) p.status[row] |= bits;
+  if (block >= p.blocks.num_blocks) return;
   const RowTotal total{p.blocks.row_top[row], p.blocks.row_total[row]};
   const bool live = !bits && total.top > -INFINITY, nan = !bits && total.top != total.top;
   const bool greedy = !bits && is_greedy(p.shaping, row);
@@ -45,12 +49,12 @@ __global__ void __launch_bounds__(kThreads) softmax_kernel(SoftmaxParams p) {
 }  // namespace
 // ---- launcher: 3 dtypes -------------------------------------------------------------------
 void softmax_cuda(const SoftmaxParams& p, cudaStream_t stream) {
-  const int64_t groups = ceil_div<int64_t>(p.blocks.num_blocks, kBlocksPerCta);
-  if (p.rows.num_rows * groups == 0) return;
+  if (p.rows.num_rows == 0) return;
   shaped_blocks(p.rows, p.shaping, p.blocks, p.cut, stream);
   totals_cuda(p.blocks, p.rows.num_rows, stream);
   visit_cuda_dtype(p.rows.dtype, [&](auto type) {
-    launch(softmax_kernel<decltype(type)>, p.rows.num_rows * groups, kThreads, 0, stream, p);
+    launch(softmax_kernel<decltype(type)>, p.rows.num_rows * groups_of(p.blocks.num_blocks),
+           kThreads, 0, stream, p);
   });
 }
 }  // namespace lmx::vocab

@@ -1,6 +1,6 @@
 // csrc/vocab/softmax.h: probs[r, v] = the probability of token v after temperature, mask, top-k,
 // top-p and min-p, in that order, renormalised; the law that vocab_sample draws from. All 0 where
-// nothing is allowed, NaN where an allowed logit is NaN. Temperature below 1e-4: 1 at the argmax.
+// nothing is allowed, NaN where an allowed logit is NaN. Temperature below 1e-3: 1 at the argmax.
 #pragma once
 #include "../common/isa.h"
 #include "truncate.h"

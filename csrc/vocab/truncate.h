@@ -16,12 +16,12 @@ struct Limits {
   int64_t top_k = 0;
   float top_p = 1.f, min_p = 0.f;
 
-  LMX_HD Limits(const Shaping& s, int64_t row) {
+  LMX_HD Limits(const Shaping& s, int64_t row, int64_t vocab_size) {
     if (is_greedy(s, row)) {
       top_k = 1;
       return;
     }
-    if (s.top_k) top_k = s.top_k[row];
+    if (s.top_k && s.top_k[row] < vocab_size) top_k = s.top_k[row];
     if (s.top_p) top_p = s.top_p[row];
     if (s.min_p) min_p = s.min_p[row];
   }
@@ -47,12 +47,11 @@ LMX_HD bool may_truncate(const Shaping& s) {
   return s.temperature || s.top_k || s.top_p || s.min_p;
 }
 
-// A weight in units of 2^(row_top - 40). 2^24 tokens cannot overflow.
+// A weight in units of 2^(row_top - 38). A weight is below 2, so 2^24 tokens cannot overflow.
 constexpr int64_t kMaxVocab = int64_t{1} << 24;
-constexpr float kMassUnits = 1099511627776.f;  // 2^40
+constexpr float kMassUnits = 274877906944.f;  // 2^38
 LMX_HD uint64_t weight_mass(float logit, float scale, float row_top) {
-  const float bound = exact::max_logit(scale);
-  const float w = exact::weight(logit > bound ? bound : logit, scale, row_top);
+  const float w = exact::weight(exact::cap_logit(logit, scale), scale, row_top);
   return static_cast<uint64_t>(w * kMassUnits);
 }
 LMX_HD uint64_t total_mass(RowTotal t) { return static_cast<uint64_t>(t.total * kMassUnits); }
@@ -61,10 +60,25 @@ LMX_HD uint64_t needed_mass(float top_p, uint64_t total) {
   return needed < 1.0 ? 1 : static_cast<uint64_t>(needed);
 }
 
+// A bound on logits, from one on capped ones: what would cut at the lowest cap cuts nothing finite.
+LMX_HD float uncapped_bound(double bound, float scale) {
+  return bound * static_cast<double>(scale) <= -static_cast<double>(exact::kMaxExponent)
+             ? -INFINITY
+             : static_cast<float>(bound);
+}
+
+// A logit below which no token can be the last one that top-p keeps: tokens below it weigh less
+// than half of 1 - top_p together. Only a filter: it need not be exact.
+LMX_HD float top_p_floor(RowTotal t, float top_p, float scale, int64_t vocab_size) {
+  const double floor = (1.0 - top_p) * t.total / (2.0 * static_cast<double>(vocab_size));
+  const double exponent = static_cast<double>(t.top) + exact::log(floor) / exact::kLn2;
+  return uncapped_bound((exponent - 1.0) / static_cast<double>(scale), scale);
+}
+
 // The logit at which a token has min_p times the probability of the largest logit.
 LMX_HD float min_p_logit(float largest, float min_p, float scale) {
   const double temperature = 1.0 / (static_cast<double>(scale) * exact::kLn2);
-  return static_cast<float>(static_cast<double>(largest) +
-                            exact::log(static_cast<double>(min_p)) * temperature);
+  const auto capped = static_cast<double>(exact::cap_logit(largest, scale));
+  return uncapped_bound(capped + exact::log(static_cast<double>(min_p)) * temperature, scale);
 }
 }  // namespace lmx::vocab

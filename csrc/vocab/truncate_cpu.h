@@ -18,13 +18,16 @@ inline bool better(const Candidate& a, const Candidate& b) {
 }
 
 // Calls f(first id, bits of the lanes above `threshold`, their logits) for each vector that has
-// one, in ascending order; f returns the new threshold. Returns false at a NaN.
+// one, in ascending order; f returns the new threshold. Blocks that wants(block) refuses are not
+// read. Returns false at a NaN.
 template <typename T, typename F>
-bool scan_above(const RowView<T>& row, float threshold, const F& f) {
+bool scan_above(const RowView<T>& row, float threshold, const auto& wants, const F& f) {
   alignas(64) float buffer[kDrawBlock];
   uint32_t nan = 0;
   for (int64_t b = 0; b < row.num_blocks(); ++b) {
+    if (!wants(b)) continue;
     const float* x = load_block(row, b, buffer);
+    if (!x) continue;
     for (int i = 0; i < kDrawBlock; i += kLanes) {
       const Vec v = load(x + i);
       nan |= is_nan(v);
@@ -35,6 +38,8 @@ bool scan_above(const RowView<T>& row, float threshold, const F& f) {
   }
   return true;
 }
+
+constexpr auto kAllBlocks = [](int64_t) { return true; };
 
 inline void append(std::vector<Candidate>& to, int32_t first, uint32_t bits, const float* x) {
   for (; bits; bits &= bits - 1) {
@@ -54,20 +59,22 @@ bool collect_best(const RowView<T>& row, int64_t k, std::vector<Candidate>& best
     return best.back().logit;  // a later token with this logit has a larger id: it is worse
   };
   float threshold = -INFINITY;
-  const bool ok = scan_above(row, threshold, [&](int32_t first, uint32_t bits, const float* x) {
-    append(best, first, bits, x);
-    if (best.size() >= full) threshold = shrink();
-    return threshold;
-  });
+  const bool ok =
+      scan_above(row, threshold, kAllBlocks, [&](int32_t first, uint32_t bits, const float* x) {
+        append(best, first, bits, x);
+        if (best.size() >= full) threshold = shrink();
+        return threshold;
+      });
   if (static_cast<int64_t>(best.size()) > wanted) shrink();
   return ok;
 }
 
 // All tokens with a logit above the threshold, by ascending id. Returns false at a NaN.
 template <typename T>
-bool collect_above(const RowView<T>& row, float threshold, std::vector<Candidate>& out) {
+bool collect_above(const RowView<T>& row, float threshold, std::vector<Candidate>& out,
+                   const auto& wants) {
   out.clear();
-  return scan_above(row, threshold, [&](int32_t first, uint32_t bits, const float* x) {
+  return scan_above(row, threshold, wants, [&](int32_t first, uint32_t bits, const float* x) {
     append(out, first, bits, x);
     return threshold;
   });
@@ -104,28 +111,27 @@ Cut cut_by_mass(std::vector<Candidate>& candidates, uint64_t needed, const Mass&
   }
 }
 
-// Tokens among which the last one kept is found. Returns false at a NaN. blocks_total() gives the
-// row's RowTotal; it is asked for only where top-p stands alone, and then left in `total`.
+// Tokens among which the last one kept is found. Returns false at a NaN. blocks_total() fills the
+// row's blocks, whose tops are given; it is asked for only where top-p stands alone, and its result
+// left in `total`.
 template <typename T, typename Total>
 bool collect_candidates(const RowView<T>& row, const Limits& limits, float scale,
-                        const Total& blocks_total, RowTotal& total, std::vector<Candidate>& out) {
+                        const float* block_top, const Total& blocks_total, RowTotal& total,
+                        std::vector<Candidate>& out) {
   out.clear();
   if (limits.top_k > 0) return collect_best(row, limits.top_k, out);
   if (limits.top_p < 1.f) {
     total = blocks_total();
     if (total.top != total.top) return false;
     if (total.top == -INFINITY) return true;
-    // Tokens below this threshold together weigh less than half of 1 - top_p: the prefix ends
-    // before them.
-    const double floor = (1.0 - limits.top_p) * total.total / (2.0 * row.rows->vocab_size);
-    const double exponent = total.top + exact::log(floor) / exact::kLn2;
-    return collect_above(row, static_cast<float>((exponent - 1.0) / scale), out);
+    const float floor = top_p_floor(total, limits.top_p, scale, row.rows->vocab_size);
+    const float least_top = exact::weight_top(floor, scale) - 1.f;  // of a block with such a token
+    return collect_above(row, floor, out, [&](int64_t b) { return block_top[b] >= least_top; });
   }
-  if (limits.min_p == 0.f) return collect_above(row, -INFINITY, out);
   if (!collect_best(row, 1, out)) return false;
   if (out.empty()) return true;
   const float bound = min_p_logit(out[0].logit, limits.min_p, scale);
-  return collect_above(row, std::nextafter(bound, -INFINITY), out);
+  return collect_above(row, std::nextafter(bound, -INFINITY), out, kAllBlocks);
 }
 
 template <typename T>
@@ -142,9 +148,8 @@ Cut find_cut(const RowView<T>& row, const Limits& limits, float scale, const Row
     else
       all = total_mass(total);
     cut = cut_by_mass(candidates, needed_mass(limits.top_p, all), mass);
-    if (cut.logit == -INFINITY &&
-        limits.top_k == 0) {  // top_p within rounding of 1: ask all tokens
-      collect_above(row, -INFINITY, candidates);
+    if (cut.logit == -INFINITY && limits.top_k == 0) {  // top_p within rounding of 1: ask all
+      collect_above(row, -INFINITY, candidates, kAllBlocks);
       cut = cut_by_mass(candidates, needed_mass(limits.top_p, all), mass);
     }
   }
@@ -153,31 +158,35 @@ Cut find_cut(const RowView<T>& row, const Limits& limits, float scale, const Row
 }
 
 // The tokens a row keeps, by ascending id; empty where nothing is allowed. Returns false at a NaN.
+// The limits must not be none.
 template <typename T, typename Total>
-bool kept_tokens(const RowView<T>& row, const Shaping& s, int64_t r, const Total& blocks_total,
-                 std::vector<Candidate>& kept) {
-  const Limits limits(s, r);
+bool kept_tokens(const RowView<T>& row, const Shaping& s, int64_t r, const Blocks& blocks,
+                 const Total& blocks_total, std::vector<Candidate>& kept) {
+  constexpr size_t kSortable = 4096;  // above it reading the row again is faster than sorting by id
+  const Limits limits(s, r, row.rows->vocab_size);
   const float scale = row_scale(s, r);
   RowTotal total{-INFINITY, 0.0};
-  if (!collect_candidates(row, limits, scale, blocks_total, total, kept)) return false;
+  if (!collect_candidates(row, limits, scale, blocks.top + r * blocks.num_blocks, blocks_total,
+                          total, kept))
+    return false;
   if (kept.empty()) return true;
   const Cut cut = find_cut(row, limits, scale, total, kept);
+  const bool exceeds = kept.size() > kSortable && limits.top_k == 0;
+  if (exceeds) collect_above(row, std::nextafter(cut.logit, -INFINITY), kept, kAllBlocks);
   std::erase_if(kept, [&](const Candidate& c) { return !keeps(cut, c.logit, c.id); });
-  std::sort(kept.begin(), kept.end(),
-            [](const Candidate& a, const Candidate& b) { return a.id < b.id; });
+  if (!exceeds)
+    std::sort(kept.begin(), kept.end(),
+              [](const Candidate& a, const Candidate& b) { return a.id < b.id; });
   return true;
 }
 
 // The weights of the kept tokens [begin, end), all of one block, at their places among 256.
 inline BlockSum kept_block_weights(const Candidate* begin, const Candidate* end, float scale,
                                    float* weights) {
-  const float largest = std::min_element(begin, end, better)->logit;
-  const float top = exact::weight_top(largest, scale), bound = exact::max_logit(scale);
-  std::fill_n(weights, kDrawBlock, 0.f);
-  if (top == -INFINITY) return {top, 0.f};
-  for (const Candidate* c = begin; c < end; ++c)
-    weights[c->id % kDrawBlock] = exact::weight(std::min(c->logit, bound), scale, top);
-  return {top, block_tree_sum(weights)};
+  alignas(64) float x[kDrawBlock];
+  std::fill_n(x, kDrawBlock, -INFINITY);
+  for (const Candidate* c = begin; c < end; ++c) x[c->id % kDrawBlock] = c->logit;
+  return weigh(x, block_max(x), scale, weights);
 }
 
 // Calls f(block, begin, end) for each run of kept tokens that lie in one block.

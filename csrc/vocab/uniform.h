@@ -20,6 +20,11 @@ LMX_HD float uniform_at(const UniformParams& p, int64_t i) {
                                        p.indices ? static_cast<uint32_t>(p.indices[i]) : 0u,
                                        p.hi ? static_cast<uint32_t>(p.hi[i]) : 0u));
 }
+// Whether the numbers fit the counter; beyond it two draws could be one.
+LMX_HD bool fits_counter(const UniformParams& p, int64_t i) {
+  const auto fits = [](const int64_t* v, int64_t at, int bits) { return !v || v[at] >> bits == 0; };
+  return fits(p.positions, i, 56) && fits(p.indices, i, 32) && fits(p.hi, i, 32);
+}
 LMX_CPU_KERNEL(uniform_cpu, UniformParams)
 void uniform_cuda(const UniformParams& p, CUstream_st* stream);
 }  // namespace lmx::vocab

@@ -13,6 +13,12 @@ def forbid_grad(op: str, *tensors: Tensor | None) -> None:
         )
 
 
+def written(tensor: Tensor) -> None:
+    """Tell autograd that an op wrote to a tensor, as torch's own in-place ops do."""
+    if not torch.compiler.is_compiling() and not tensor.is_inference():
+        torch.autograd.graph.increment_version(tensor)
+
+
 def per_row(
     op: str, name: str, value: float | Tensor | None, logits: Tensor, dtype: torch.dtype
 ) -> Tensor | None:
@@ -23,4 +29,6 @@ def per_row(
         raise TypeError(f"{op}: expected {name} a number, a tensor or None, got {value!r}")
     if dtype == torch.int32 and not isinstance(value, int):
         raise TypeError(f"{op}: expected {name} an integer, a tensor or None, got {value!r}")
+    if dtype == torch.int32 and not -(2**31) <= value < 2**31:
+        raise ValueError(f"{op}: expected {name} in [0, 2^31), got {value}")
     return torch.full((logits.shape[0],), value, dtype=dtype, device=logits.device)

@@ -51,6 +51,7 @@ WRONG = [
     ("vocab_uniform", (per_row(I64), per_row(I64), 1, per_row(I32)), {}, "expected indices of dtype Long, got Int"),
     ("vocab_uniform", (per_row(I64), per_row(I64), 1, None, per_row(I64, 2)), {}, "expected hi of shape (n) = [3], got [2]"),
     ("vocab_mask_apply_", (X, MASK[:1]), {}, "expected token_bitmask of shape (num_rows, mask_words) = [3, -1], got [1, 2]"),
+    ("vocab_mask_apply_", (torch.zeros(1, 40).expand(3, 40), MASK), {}, "expected logits whose rows do not overlap, got sizes [3, 40] and strides [0, 1]"),
     ("vocab_mask_apply_", (X.int(), MASK), {}, "expected logits of dtype Float, Half or BFloat16, got Int"),
     ("vocab_mask_from_bool", (MASK,), {}, "expected allowed of dtype Bool, got Int"),
     ("vocab_mask_from_bool", (torch.ones(3, dtype=torch.bool),), {}, "expected allowed of shape (-1, -1) = [-1, -1], got [3]"),
@@ -79,7 +80,8 @@ def test_device():
         with pytest.raises(NotImplementedError, match="vocab_mask_and_"):
             torch.ops.lmx.vocab_mask_and_(MASK, MASK.to_sparse())
         return
-    with pytest.raises(RuntimeError, match="expected token_bitmask on the device of logits"):
+    message = "expected token_bitmask on the device of logits = cuda:0, got cpu"
+    with pytest.raises(RuntimeError, match=message):
         torch.ops.lmx.vocab_argmax(X.cuda(), MASK)
 
 
@@ -95,7 +97,10 @@ VALUES = [
     ("vocab_softmax", (X,), {"min_p": torch.tensor([0, 0, -0.25])}, "expected min_p[2] in [0, 1], got -0.250000"),
     ("vocab_sample", (X, torch.tensor([0, 1.0, 0])), {}, "expected uniforms[1] in [0, 1), got 1.000000"),
     ("vocab_sample", (X, torch.zeros(3)), {"min_p": torch.tensor([0, 2.0, 0])}, "expected min_p[1] in [0, 1], got 2.000000"),
-    ("vocab_lse", (X,), {"temperature": torch.tensor([1.0, 0.0, 1.0])}, "expected temperature[1] of at least 0.0001, got 0.000000"),
+    ("vocab_lse", (X,), {"temperature": torch.tensor([1.0, 0.0, 1.0])}, "expected temperature[1] of at least 0.001, got 0.000000"),
+    ("vocab_uniform", (per_row(I64), torch.tensor([0, -1, 0]), 1), {}, "expected positions in [0, 2^56), indices and hi in [0, 2^32), got positions[1] = -1"),
+    ("vocab_uniform", (per_row(I64), torch.tensor([0, 0, 2**56]), 1), {}, "expected positions in [0, 2^56), indices and hi in [0, 2^32), got positions[2] = 72057594037927936"),
+    ("vocab_uniform", (per_row(I64), per_row(I64), 1, torch.tensor([0, 2**32, 0])), {}, "expected positions in [0, 2^56), indices and hi in [0, 2^32), got positions[1] = 1, indices 4294967296"),
     ("vocab_logprobs", (X, torch.tensor([0, 40, 1])), {}, "expected targets[1] in [-1, 40), got 40"),
     ("vocab_logprobs", (X, torch.tensor([0, -2, 1])), {}, "expected targets[1] in [-1, 40), got -2"),
 ]  # fmt: skip
@@ -125,6 +130,8 @@ def test_faces():
         lmx.vocab.softmax(x, temperature="hot")
     with pytest.raises(TypeError, match="lmx.vocab.softmax: expected top_k an integer.*got 2.5"):
         lmx.vocab.softmax(x, top_k=2.5)
+    with pytest.raises(ValueError, match=r"expected top_k in \[0, 2\^31\), got 2147483648"):
+        lmx.vocab.softmax(x, top_k=2**31)
     with pytest.raises(ValueError, match=r"expected index in \[0, 2\^32\), got -1"):
         lmx.vocab.uniform(torch.zeros(1).long(), torch.zeros(1).long(), 1, -1)
     number = lmx.vocab.sample(x, torch.tensor([0.3, 0.6]), temperature=0.7, top_k=3)
@@ -135,3 +142,20 @@ def test_faces():
         top_k=torch.full((2,), 3).int(),
     )
     assert torch.equal(number[0], tensor[0]) and torch.equal(number[1], tensor[1])
+
+
+def test_words_that_overlap_in_part():
+    words = torch.zeros(8, dtype=I32)
+    message = "expected other to be token_bitmask or memory apart from it, got 8 bytes between them"
+    with pytest.raises(RuntimeError, match=message):
+        torch.ops.lmx.vocab_mask_and_(words[:6].view(3, 2), words[2:].view(3, 2))
+
+
+def test_writing_is_told_to_autograd():
+    """A backward that needs what a mask has overwritten must raise, as with torch's own ops."""
+    x = torch.randn(2, 8, requires_grad=True)
+    y = x.exp()
+    with torch.no_grad():
+        lmx.vocab.mask_apply_(y, torch.zeros(2, 1, dtype=I32))
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        y.sum().backward()

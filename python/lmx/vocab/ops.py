@@ -22,7 +22,7 @@ would need a backward.
 import torch
 from torch import Tensor
 
-from .._faces import forbid_grad, per_row
+from .._faces import forbid_grad, per_row, written
 
 _F32, _I32 = torch.float32, torch.int32
 
@@ -61,7 +61,8 @@ def softmax(
 
     Args:
         logits, token_bitmask, mask_ids, status: see the module.
-        temperature: divides the logits; at least 0; below 1e-4 the row is 1 at its argmax.
+        temperature: divides the logits; at least 0; below 1e-3 the row is 1 at its argmax. Finite
+            logits count as at most 5.8 million times the temperature, of either sign.
         top_k: keep the ``top_k`` largest; 0 = off. Of equal logits the lower ids are kept first.
         top_p: then keep the shortest prefix, by descending logit, whose share of what top_k kept
             reaches ``top_p``; in (0, 1]; 1 = off.
@@ -101,7 +102,7 @@ def lse(
 
     Args:
         logits, token_bitmask, mask_ids, status: see the module.
-        temperature: at least 1e-4.
+        temperature: at least 1e-3.
 
     Returns:
         ``lse_all`` and ``lse_masked``, float32 ``[num_rows]``, natural log; ``-inf`` for an empty
@@ -228,6 +229,7 @@ def mask_apply_(
     """
     forbid_grad("lmx.vocab.mask_apply_", logits)
     torch.ops.lmx.vocab_mask_apply_(logits, token_bitmask, mask_ids, status)
+    written(logits)
 
 
 def mask_from_bool(allowed: Tensor) -> Tensor:
@@ -252,6 +254,7 @@ def mask_and_(token_bitmask: Tensor, other: Tensor) -> None:
     Reference: ``lmx.vocab.reference.mask_and_``.
     """
     torch.ops.lmx.vocab_mask_and_(token_bitmask, other)
+    written(token_bitmask)
 
 
 def mask_or_(token_bitmask: Tensor, other: Tensor) -> None:
@@ -260,6 +263,7 @@ def mask_or_(token_bitmask: Tensor, other: Tensor) -> None:
     Reference: ``lmx.vocab.reference.mask_or_``.
     """
     torch.ops.lmx.vocab_mask_or_(token_bitmask, other)
+    written(token_bitmask)
 
 
 def mask_popcount(token_bitmask: Tensor, vocab_size: int = -1) -> Tensor:

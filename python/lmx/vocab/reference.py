@@ -51,7 +51,7 @@ def softmax(
     """See ``lmx.vocab.softmax``; float64."""
     x = masked(logits, token_bitmask, mask_ids)
     if temperature is not None:
-        greedy = temperature < 1e-4
+        greedy = temperature < 1e-3
         best = torch.arange(x.shape[1]) == argmax(x)[:, None]
         x = x.masked_fill(greedy[:, None] & ~best & ~x.isnan(), -torch.inf)
         x = x / torch.where(greedy, 1.0, temperature.double())[:, None]
