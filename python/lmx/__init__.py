@@ -24,13 +24,20 @@ def _load_cuda() -> str:
     """Load the CUDA half. Return "" or the reason why there is none."""
     if not torch.cuda.is_available():
         return "torch sees no CUDA device"
+    if torch.version.hip is not None:  # whose devices torch shows as CUDA's
+        return "torch is built for ROCm, and the kernels are for CUDA"
     library = Path(__file__).parent / "liblmx_cuda.so"
     if not library.exists():
         return "lmx was built without nvcc; install it again where nvcc is found"
+    if torch.version.cuda is None:
+        return f"torch {torch.__version__} is not built for CUDA"
     # One symbol of libtorch_cuda was left open at link time: make that library visible to ours.
     libtorch_cuda = Path(torch.__file__).parent / "lib" / "libtorch_cuda.so"
-    ctypes.CDLL(str(libtorch_cuda), mode=os.RTLD_GLOBAL)
-    torch.ops.load_library(str(library))
+    try:
+        ctypes.CDLL(str(libtorch_cuda), mode=os.RTLD_GLOBAL)
+        torch.ops.load_library(str(library))
+    except OSError as fault:
+        return f"the CUDA library does not load: {fault}"
     return ""
 
 

@@ -50,14 +50,22 @@ def test_generate_reads_standard_input(run):
         says("yes", prompt="a\nb"), "generate", "--max-new-tokens", "2", stdin="a\nb"
     )
     assert (code, out) == (0, "ye\n")
-    code, _, err = run(says("yes"), "generate")
-    assert (code, err) == (2, "lmx: no prompt: expected --prompt or text on standard input\n")
+    code, out, _ = run(says("yes", prompt="a\nb"), "generate", stdin="a\nb\n")  # as echo ends it
+    assert (code, out) == (0, "yes\n")
+    code, out, _ = run(says("yes", prompt="a\n"), "generate", stdin="a\n\n")
+    assert (code, out) == (0, "yes\n")
+    for stdin in ("", "\n"):
+        code, _, err = run(says("yes"), "generate", stdin=stdin)
+        assert (code, err) == (2, "lmx: no prompt: expected --prompt or text on standard input\n")
 
 
 def test_generate_writes_json(run):
     code, out, _ = run(says("\x1b[31mé"), "generate", "--prompt", "?", "--prompt", "?", "--json")
     lines = [json.loads(line) for line in out.splitlines()]
     assert code == 0 and len(lines) == 2 and "\x1b" not in out
+    stats = lines[0]["stats"]
+    assert stats["mean_accepted"] == 1.0
+    assert stats["tokens_per_s"] == pytest.approx(stats["tokens"] / stats["seconds"])
     assert lines[0]["text"] == "\x1b[31mé" and lines[0]["finish_reason"] == "eos"
     assert lines[0]["stats"]["prompt_tokens"] == 1
 
@@ -66,6 +74,8 @@ def test_model_text_is_escaped(run):
     _, out, _ = run(says("a\x1b]0;x\x07\tb\r\n\u202ec"), "generate", "--prompt", "?")
     assert out == "a\\x1b]0;x\\x07\tb\\x0d\n\\u202ec\n"
     assert escape("\x9b\x7f\u2066\N{SNOWMAN}") == "\\x9b\\x7f\\u2066\N{SNOWMAN}"
+    assert escape("\N{ARABIC LETTER MARK}\u2028\xad") == "\\u061c\\u2028\\xad"
+    assert escape("\N{TAG LATIN SMALL LETTER A}\ud800é😀") == "\\U000e0061\\ud800é😀"
 
 
 @pytest.mark.parametrize(
@@ -74,6 +84,7 @@ def test_model_text_is_escaped(run):
         (["generate", "--prompt", "?", "--drafter", "recycle"], "lmx: drafter='recycle': no"),
         (["generate", "--prompt", "?", "--constraint", "schema:f"], "lmx: constraint='schema:f':"),
         (["generate", "--prompt", "?", "--cache", "h2o"], "lmx: cache='h2o': no eviction policy"),
+        (["generate", "--prompt", "?", "--depth", "skip"], "lmx: depth='skip': no depth policy is"),
         (["generate", "--prompt", "?", "--top-p", "2"], "lmx: top_p: expected a number in [0, 1]"),
         (["generate", "--prompt", "?" * 9], "lmx: [0] 0 tokens, 0.0 tokens/s, prompt: expected"),
         (["bench", "--repeats", "0"], "lmx: --repeats: expected an integer of at least 1, got 0"),
@@ -153,6 +164,17 @@ def test_a_missing_model_is_one_line(capsys):
     captured = capsys.readouterr()
     assert captured.out == "" and captured.err.count("\n") == 1
     assert captured.err.startswith("lmx: no/such/folder")
+
+
+def test_too_little_memory_is_one_line(monkeypatch, capsys):
+    def load(*args, **kwargs):
+        raise MemoryError("smollm2 needs 500.0 MiB on cpu, where 0.1 MiB are available")
+
+    monkeypatch.setattr("lmx.cli.options.load", load)
+    assert main(["generate", "--prompt", "?"]) == 2
+    captured = capsys.readouterr()
+    message = "lmx: smollm2 needs 500.0 MiB on cpu, where 0.1 MiB are available\n"
+    assert (captured.out, captured.err) == ("", message)
 
 
 def test_info_as_a_program():

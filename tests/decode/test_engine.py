@@ -133,6 +133,22 @@ def test_nan_logits_end_one_request():
     assert answer.finish_reason == "error"
 
 
+def test_a_bad_setting_that_no_check_sees_ends_one_request(monkeypatch):
+    monkeypatch.setattr(Sampling, "__post_init__", lambda self: None)
+    prompts, bad = random_prompts(2, 199), Sampling(temperature=1.0, top_p=1e-50)
+    engine = lmx.Engine(tiny(), max_new_tokens=4)
+    engine.add(prompts[0], sampling=bad)
+    engine.add(prompts[1], sampling=Sampling(temperature=1.0))
+    answers = drain(engine)
+    assert answers[0].finish_reason == "error" and answers[0].tokens == []
+    fault = "no token can be drawn: a sampling parameter outside its range"
+    assert answers[0].error == fault
+    [alone] = lmx.generate(
+        tiny(), prompts[1:], max_new_tokens=4, sampling=Sampling(temperature=1.0)
+    )
+    assert answers[1].error is None and answers[1].tokens == alone.tokens
+
+
 class Interrupting:
     """A model that is interrupted at every fifth half layer."""
 

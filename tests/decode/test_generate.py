@@ -118,6 +118,36 @@ def test_processors_see_the_tokens_and_edit_the_row_in_turn():
     )
 
 
+def test_what_a_processor_does_to_its_tokens_changes_nothing_else():
+    seen = []
+
+    def spoil(tokens, logits):
+        tokens.fill_(5)
+        return logits
+
+    def note(tokens, logits):
+        seen.append(tokens)
+        return logits
+
+    [answer] = lmx.generate(table_model(6), [[0]], max_new_tokens=4, processors=[spoil, note])
+    [plain] = lmx.generate(table_model(6), [[0]], max_new_tokens=4)
+    assert answer.tokens == plain.tokens
+    assert [tokens.tolist() for tokens in seen] == [[0, *plain.tokens[:i]] for i in range(4)]
+
+
+def test_no_step_makes_a_tensor_of_all_tokens(monkeypatch):
+    lengths, tensor = [], torch.tensor
+
+    def spy(data, **options):
+        lengths.append(len(data) if isinstance(data, list) else 1)
+        return tensor(data, **options)
+
+    processors = [lambda tokens, logits: logits] * 2
+    monkeypatch.setattr(torch, "tensor", spy)
+    lmx.generate(tiny(), [[5] * 300], max_new_tokens=5, processors=processors)
+    assert sorted(lengths)[-2:] == [1, 300]  # the prompt, once
+
+
 FAILED = "processor 0 (<lambda>) failed: ValueError"
 
 
@@ -238,6 +268,8 @@ def test_a_bad_prompt_ends_its_request_only(prompt, error):
         ({"sampling": Sampling(logit_bias={256: 1})}, "expected an integer in [0, 255], got 256"),
         ({"sampling": Sampling(logprobs=257)}, "expected an integer in [0, 256], got 257"),
         ({"processors": [5]}, "processors: expected callables, got 5"),
+        ({"processors": 5}, "processors: expected a list, got 5"),
+        ({"stop": 5}, "stop: expected a list, got 5"),
         ({"stop": [""]}, "stop: expected non-empty strings, got ''"),
         ({"stop": [5]}, "stop: expected non-empty strings, got 5"),
         ({"stream": 5}, "stream: expected a callable, got 5"),
@@ -263,6 +295,25 @@ KINDS = "prompt: expected text, a list of token ids or a list of chat messages"
 def test_bad_kinds_of_prompts(prompts, message):
     with pytest.raises(ValueError, match=re.escape(message)):
         lmx.generate(says("ok"), prompts)
+
+
+def test_stop_and_processors_may_be_iterators():
+    [answer] = lmx.generate(says("abcdef"), ["?"], stop=(s for s in ["zz", "cd"]))
+    assert (answer.text, answer.finish_reason) == ("ab", "stop")
+
+    def only_four(tokens, logits):
+        return logits + torch.nn.functional.one_hot(torch.tensor(4), 6) * 99.0
+
+    answers = lmx.generate(
+        table_model(6), [[1], [2]], max_new_tokens=3, processors=iter([only_four])
+    )
+    assert [answer.tokens for answer in answers] == [[4, 4, 4]] * 2
+    engine = lmx.Engine(says("abcdef"), stop=iter(["zz"]))
+    engine.add("?", stop=(s for s in ["cd"]))
+    engine.add("?")
+    while engine.num_unfinished:
+        engine.step()
+    assert [answer.text for answer in engine.finished().values()] == ["ab", "abcdef"]
 
 
 def test_bad_options_of_an_engine():

@@ -1,13 +1,16 @@
 import math
 import re
+from collections import Counter
 
 import pytest
 import torch
 from decode.toys import table_model
+from helpers import ROOT
 
 import lmx
 from lmx.decode import Sampling, branches
-from lmx.decode.sampling import edit_logits
+from lmx.decode.checks import STATUS_FAULTS, status_fault
+from lmx.decode.sampling import draw, edit_logits
 
 
 @pytest.mark.parametrize(
@@ -18,7 +21,8 @@ from lmx.decode.sampling import edit_logits
         ("temperature", "hot", "temperature: expected a number in [0, 1e+06], got 'hot'"),
         ("top_k", -1, "top_k: expected an integer in [0, 2147483647], got -1"),
         ("top_k", 2.0, "top_k: expected an integer in [0, 2147483647], got 2.0"),
-        ("top_p", 0.0, "top_p: expected a number above 0, got 0.0"),
+        ("top_p", 0.0, "top_p: expected a number above 0 in float32, got 0.0"),
+        ("top_p", 1e-50, "top_p: expected a number above 0 in float32, got 1e-50"),
         ("top_p", 1.1, "top_p: expected a number in [0, 1], got 1.1"),
         ("min_p", 1.5, "min_p: expected a number in [0, 1], got 1.5"),
         ("seed", -1, "seed: expected an integer in [0, 9223372036854775807], got -1"),
@@ -37,6 +41,28 @@ def test_bad_settings(field, value, message):
         Sampling(**{field: value})
 
 
+def test_a_temperature_that_is_0_in_float32_is_0():
+    assert Sampling(temperature=1e-50).n == 1
+    with pytest.raises(ValueError, match="n: expected 1 at temperature 0"):
+        Sampling(temperature=1e-50, n=2)
+
+
+def test_the_bits_of_status_are_those_of_the_header():
+    bits = re.findall(r"kStatus(\w+) = 1 << (\d+)", (ROOT / "csrc/common/status.h").read_text())
+    assert [1 << int(bit) for _, bit in bits] == list(STATUS_FAULTS)
+    assert bits[6][0] == "BadValue" and "parameter" in status_fault(1 << 6)
+    assert status_fault(0) == "" and status_fault(3).count(", ") == 1
+
+
+def test_a_bad_row_of_a_draw_has_a_status_and_no_token(monkeypatch):
+    monkeypatch.setattr(Sampling, "__post_init__", lambda self: None)
+    good, bad = Sampling(temperature=1.0), Sampling(temperature=1.0, top_p=1e-50)
+    tokens, status = draw(torch.zeros(2, 5), None, [good, bad], [3, 3])
+    [alone], _ = draw(torch.zeros(1, 5), None, [good], [3])
+    assert tokens == [alone, -1] and status == [0, 1 << 6]
+    assert draw(torch.zeros(2, 5), None, [Sampling()] * 2, [3, 3]) == ([0, 0], [0, 0])
+
+
 def test_bias_and_penalties_by_hand():
     row = torch.tensor([2.0, -2.0, 1.0, 0.5, 4.0])
     sampling = Sampling(
@@ -45,7 +71,7 @@ def test_bias_and_penalties_by_hand():
         presence_penalty=0.25,
         frequency_penalty=0.5,
     )
-    edited = edit_logits(row, sampling, [0, 1, 1, 1], [1, 1])
+    edited = edit_logits(row, sampling, {0, 1}, Counter([1, 1]))
     # Token 0: 2 / 2. Token 1: -2 * 2, then - 0.25 - 2 * 0.5. Token 2 is new. Token 3 has its bias.
     assert edited.tolist() == [1.0, -5.25, 1.0, 2.0, -math.inf]
     assert row.tolist() == [2.0, -2.0, 1.0, 0.5, 4.0]

@@ -27,6 +27,85 @@ def test_pieces_make_the_text_of_all_tokens(seed):
     assert "".join(pieces_of(tokens, ByteTokenizer())) == whole
 
 
+def parts_of(rng):
+    """Return bytes: characters, rests of characters, and runs of bytes that make none."""
+    parts = [rng.choice(["a", "é", "€", "😀", "\ufffd"]).encode() for _ in range(150)]
+    parts += [rng.choice(["€", "😀"]).encode()[: rng.randint(1, 3)] for _ in range(20)]
+    parts += [bytes([rng.choice([0x80, 0xFF, 0xF0])] * rng.randint(1, 60)) for _ in range(10)]
+    rng.shuffle(parts)
+    return b"".join(parts)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_long_runs_of_stray_bytes_make_the_text_of_all_tokens(seed):
+    tokens = list(parts_of(random.Random(seed)))
+    whole = ByteTokenizer().decode(tokens, skip_special_tokens=True)
+    assert "".join(pieces_of(tokens, ByteTokenizer())) == whole
+
+
+class ChunkTokenizer:
+    """A token is any bytes, characters cut anywhere, as byte-level BPE may have it."""
+
+    def __init__(self, chunks):
+        self.chunks = chunks
+
+    def decode(self, tokens, **_):
+        return b"".join(self.chunks[token] for token in tokens).decode("utf-8", "replace")
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_tokens_that_cut_characters_anywhere(seed):
+    rng, content, chunks = random.Random(seed), parts_of(random.Random(seed)), []
+    while content:
+        size = rng.randint(1, 4)
+        chunks, content = [*chunks, content[:size]], content[size:]
+    tokenizer = ChunkTokenizer(chunks)
+    whole = tokenizer.decode(range(len(chunks)))
+    assert "".join(pieces_of(range(len(chunks)), tokenizer)) == whole
+
+
+def test_tokens_that_always_end_within_a_character():
+    content = ("€" * 60).encode()
+    chunks = [content[:2], *(content[i : i + 3] for i in range(2, len(content), 3))]
+    pieces = pieces_of(range(len(chunks)), ChunkTokenizer(chunks))
+    assert "".join(pieces) == "€" * 60 and len("".join(pieces[:30])) > 20
+
+
+class CountingTokenizer(ByteTokenizer):
+    num_decoded = 0
+
+    def decode(self, tokens, skip_special_tokens, **_):
+        self.num_decoded += len(tokens)
+        return super().decode(tokens, skip_special_tokens)
+
+
+@pytest.mark.parametrize("byte", [0x80, 0xF0, 0xFF, 0x00, 0x41])
+def test_no_token_costs_more_than_the_last(byte):
+    tokenizer = CountingTokenizer()
+    detokenizer, length, late = Detokenizer(tokenizer), 0, 0
+    for i in range(1, 2001):
+        length += len(detokenizer.push(byte))
+        late = max(late, i - length)
+    assert tokenizer.num_decoded < 2000 * 50
+    assert late <= 3 or byte == 0  # which is special and has no text
+
+
+class FallbackTokenizer:
+    """SentencePiece's byte fallback: one bad byte turns all bytes around it into marks."""
+
+    def decode(self, tokens, **_):
+        try:
+            return bytes(tokens).decode()
+        except UnicodeDecodeError:
+            return "\ufffd" * len(tokens)
+
+
+@pytest.mark.parametrize("text", ["€" * 50, "é" * 50, "😀" * 50, "aé€😀" * 20, "é€" * 33 + "😀"])
+def test_byte_fallback(text):
+    pieces = pieces_of(text.encode(), FallbackTokenizer())
+    assert "".join(pieces) == text and pieces[-1] == ""
+
+
 class WordTokenizer:
     """Like SentencePiece: a token brings its space along, which the first one loses."""
 
@@ -35,7 +114,9 @@ class WordTokenizer:
 
 
 def test_spaces_between_words_are_kept():
-    assert "".join(pieces_of(range(9), WordTokenizer())) == "w0 w1 w2 w3 w4 w5 w6 w7 w8"
+    for count in (9, 100):
+        whole = " ".join(f"w{i}" for i in range(count))
+        assert "".join(pieces_of(range(count), WordTokenizer())) == whole
 
 
 def cut(pieces, stop):

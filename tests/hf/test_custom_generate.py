@@ -60,6 +60,38 @@ def test_rows_that_have_ended_are_padded():
     assert torch.equal(theirs, ours) and (ours[:, -1] == PAD).sum() >= 1
 
 
+class Close:
+    """A processor that leaves rows in which ``token`` stands, after the prompt, no choice."""
+
+    def __init__(self, token, length):
+        self.token, self.length = token, length
+
+    def __call__(self, input_ids, scores):
+        has_ended = (input_ids[:, self.length :] == self.token[:, None]).any(dim=1)
+        return scores.masked_fill(has_ended[:, None], -torch.inf)
+
+
+@pytest.mark.parametrize("has_eos", [True, False])
+def test_rows_that_have_ended_need_no_token(has_eos):
+    free, _ = both(PROMPTS, max_new_tokens=8, do_sample=False)
+    length = free.shape[1] - 8
+    ends = free[:, length:][torch.arange(4), [1, 3, 5, 7]]
+
+    def stop(input_ids, scores, **kwargs):
+        return (input_ids[:, length:] == ends[:, None]).any(dim=1)
+
+    # Without an end token Transformers goes on with rows that have ended.
+    how = {"stopping_criteria": StoppingCriteriaList([stop])}
+    if has_eos:  # the same token ends every row
+        ends = ends[:1].expand(4)
+        how = {"eos_token_id": int(ends[0])}
+    processors = LogitsProcessorList([Close(ends, length)])
+    theirs, ours = both(
+        PROMPTS, max_new_tokens=12, do_sample=False, logits_processor=processors, **how
+    )
+    assert torch.equal(theirs, ours)
+
+
 class Evens:
     """A stopping criterion: ends a row once it holds three even tokens more than at first."""
 
@@ -145,6 +177,14 @@ def test_token_streamer():
     streamer = Collect()
     out = sample(PROMPTS[:1], token_streamer=streamer)
     assert streamer.got == out[0].tolist() and streamer.ended
+
+
+def test_the_streamer_of_transformers_gets_the_prompt_only():
+    """Transformers writes the prompt itself, and does not hand the streamer to a callable."""
+    streamer = Collect()
+    out = sample(PROMPTS[:1], streamer=streamer)
+    assert streamer.got == PROMPTS[0] and not streamer.ended
+    assert torch.equal(out, sample(PROMPTS[:1]))
 
 
 def forbid_all(input_ids, scores):

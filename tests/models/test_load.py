@@ -82,9 +82,7 @@ def test_arguments(tmp_path):
     ):
         load("smollm2", weights="int4")
     for weights in ("file", "int8"):
-        with pytest.raises(
-            ValueError, match=rf"'{weights}' needs the layerskip room's qu"
-        ):
+        with pytest.raises(ValueError, match=rf"'{weights}' needs the layerskip room's qu"):
             load("smollm2", weights=weights)
     with pytest.raises(
         ValueError, match=r"expected dtype to be one of .*float16.*, got torch.int8"

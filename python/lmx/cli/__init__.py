@@ -47,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader has gone; nor must flushing at exit complain
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return _FAILED
-    except (Error, ValueError, OSError, RuntimeError, ImportError) as fault:
+    except (Error, ValueError, OSError, RuntimeError, ImportError, MemoryError) as fault:
         lines = str(fault).strip().splitlines() or [type(fault).__name__]
         print(f"lmx: {escape(lines[0])}", file=sys.stderr)
         return _FAILED

@@ -9,6 +9,7 @@ import torch
 
 from ..decode import Engine, Sampling
 from ..decode.checks import require_int
+from ..decode.forward import GRID
 from ..protocols import LayeredModel
 from .options import add_model_options, load_model
 
@@ -43,7 +44,7 @@ def _time(model: LayeredModel, prompt_tokens: int, new_tokens: int) -> tuple[flo
     engine = Engine(model, max_new_tokens=new_tokens + 1, sampling=no_end)
     engine.add([i % model.vocab_size for i in range(prompt_tokens)])
     started = time.perf_counter()
-    for _ in range(-(-prompt_tokens // 512)):
+    for _ in range(-(-prompt_tokens // GRID)):
         engine.step()
     first = time.perf_counter()
     while engine.num_unfinished:

@@ -5,6 +5,7 @@ import json
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
+from typing import Any
 
 from ..decode import Generation, generate
 from ..decode.options import Prompt
@@ -24,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the command. A single answer is written as it comes, several at the end."""
-    texts = args.prompt or [sys.stdin.read()]
+    texts = args.prompt or [sys.stdin.read().removesuffix("\n")]  # echo's and editors' last one
     if not all(texts):
         raise ValueError("no prompt: expected --prompt or text on standard input")
     options = decoding_options(args)
@@ -34,7 +35,7 @@ def run(args: argparse.Namespace) -> int:
     generations = generate(model, prompts, stream=_write if is_streaming else None, **options)
     for i, generation in enumerate(generations):
         if args.json:
-            print(json.dumps(asdict(generation)))
+            print(json.dumps(_as_dict(generation)))
         elif is_streaming:
             print()
         else:
@@ -46,6 +47,13 @@ def _prompt(model: LayeredModel, text: str, raw: bool) -> Prompt:
     if raw or not getattr(model.tokenizer, "chat_template", None):
         return text
     return [{"role": "user", "content": text}]
+
+
+def _as_dict(generation: Generation) -> dict[str, Any]:
+    """Return every field, and the properties of the statistics beside theirs."""
+    fields, stats = asdict(generation), generation.stats
+    fields["stats"] |= {"mean_accepted": stats.mean_accepted, "tokens_per_s": stats.tokens_per_s}
+    return fields
 
 
 def _write(index: int, piece: str) -> None:

@@ -36,6 +36,7 @@ def add_decoding_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--constraint", help='what may be generated, e.g. "schema:FILE"')
     parser.add_argument("--drafter", help='proposes tokens, e.g. "recycle"')
     parser.add_argument("--cache", help='eviction policy, e.g. "h2o:0.2"')
+    parser.add_argument("--depth", help="layers to skip; no policy is built in yet")
 
 
 def decoding_options(args: argparse.Namespace) -> dict[str, Any]:
@@ -54,4 +55,5 @@ def decoding_options(args: argparse.Namespace) -> dict[str, Any]:
         "constraint": args.constraint,
         "drafter": args.drafter,
         "cache": args.cache,
+        "depth": args.depth,
     }

@@ -1,6 +1,6 @@
 """The decode loop: requests come and go, every step takes each of them one token further."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from .. import vocab
 from ..protocols import Constraint, DepthPolicy, Drafter, EvictionPolicy, LayeredModel
-from .checks import require_int
+from .checks import require_int, status_fault
 from .generation import Generation
 from .options import Options, Processor, Prompt, Stream, refuse_unbuilt
 from .prompt import encode
@@ -51,8 +51,8 @@ class Engine:
         constraint: Constraint | str | None = None,
         depth: DepthPolicy | str | None = None,
         sampling: Sampling = GREEDY,
-        processors: Sequence[Processor] = (),
-        stop: str | Sequence[str] = (),
+        processors: Iterable[Processor] = (),
+        stop: str | Iterable[str] = (),
         stream: Stream | None = None,
         max_seqs: int = 16,
         num_pages: int | None = None,
@@ -106,8 +106,8 @@ class Engine:
         max_new_tokens: int | None = None,
         constraint: Constraint | str | None = None,
         sampling: Sampling | None = None,
-        processors: Sequence[Processor] | None = None,
-        stop: str | Sequence[str] | None = None,
+        processors: Iterable[Processor] | None = None,
+        stop: str | Iterable[str] | None = None,
         stream: Stream | None = None,
     ) -> int:
         """Add a request; options that are None are the engine's.
@@ -162,14 +162,16 @@ class Engine:
 
     def _choose(self, rows: Sequence[_Row]) -> None:
         """Choose the next token of each row."""
-        tokens = draw(
+        tokens, status = draw(
             torch.stack([row.edited for row in rows]),
             self._stack_masks([row.mask for row in rows]),
             [row.request.options.sampling for row in rows],
             [row.request.base_pos for row in rows],
         )
-        for row, token in zip(rows, tokens, strict=True):
+        for row, token, bits in zip(rows, tokens, status, strict=True):
             with _isolate(row.request):
+                if bits:
+                    raise RequestFault(f"no token can be drawn: {status_fault(bits)}")
                 row.request.accept(token, row.logits)
 
     def _stack_masks(self, masks: Sequence[Tensor | None]) -> Tensor | None:

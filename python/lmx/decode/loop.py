@@ -1,6 +1,6 @@
 """``generate``: answer a list of prompts."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from ..protocols import Constraint, DepthPolicy, Drafter, EvictionPolicy, LayeredModel
 from .checks import require
@@ -20,8 +20,8 @@ def generate(
     constraint: Constraint | str | None = None,
     depth: DepthPolicy | str | None = None,
     sampling: Sampling | Sequence[Sampling] = GREEDY,
-    processors: Sequence[Processor] = (),
-    stop: str | Sequence[str] = (),
+    processors: Iterable[Processor] = (),
+    stop: str | Iterable[str] = (),
     stream: Stream | None = None,
 ) -> list[Generation]:
     """Answer prompts.

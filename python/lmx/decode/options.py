@@ -1,8 +1,8 @@
 """The options of a request, and one clear error for those whose room is not built yet."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import NoReturn, TypeAlias
+from typing import Any, NoReturn, TypeAlias
 
 from torch import Tensor
 
@@ -25,9 +25,15 @@ class Options:
     max_new_tokens: int = 128
     sampling: Sampling = GREEDY
     constraint: Constraint | str | None = None
-    processors: Sequence[Processor] = ()
-    stop: str | Sequence[str] = ()
+    processors: Iterable[Processor] = ()
+    stop: str | Iterable[str] = ()
     stream: Stream | None = None
+
+    def __post_init__(self) -> None:
+        """Make tuples of what may be iterators: they are read more than once."""
+        object.__setattr__(self, "processors", _as_tuple("processors", self.processors))
+        if not isinstance(self.stop, str):
+            object.__setattr__(self, "stop", _as_tuple("stop", self.stop))
 
     @property
     def stop_strings(self) -> tuple[str, ...]:
@@ -56,6 +62,11 @@ class Options:
             expected = "none for a model without tokenizer"
             require(not self.stop_strings, "stop", expected, self.stop)
             require(self.stream is None, "stream", expected, self.stream)
+
+
+def _as_tuple(name: str, values: Iterable[Any]) -> tuple[Any, ...]:
+    require(isinstance(values, Iterable), name, "a list", values)
+    return tuple(values)
 
 
 def refuse_unbuilt(drafter: object, cache: object, depth: object, num_pages: object) -> None:

@@ -16,6 +16,7 @@ from .cache import KVBuffer
 from .checks import prompt_fault
 from .forward import chunk_end, forward
 from .generation import FinishReason, Generation, Stats, TokenLogprob
+from .history import History
 from .options import Options, Processor
 from .sampling import edit_logits
 from .text import AnswerText
@@ -50,7 +51,7 @@ class Request:
         self.options = options
         self.finish_reason: FinishReason | None = None
         self._model = model
-        self._tokens = list(prompt)  # of prompt and answer; the last one is pending
+        self._history = History(prompt, model.device)  # its last token is pending
         self._error: str | None = None
         self._cache = KVBuffer(model)
         self._constraint: Constraint | None = None
@@ -66,7 +67,7 @@ class Request:
     @property
     def base_pos(self) -> int:
         """Return the position of the pending token."""
-        return len(self._tokens) - 1
+        return len(self._history.tokens) - 1
 
     def advance(self) -> Tensor | None:
         """Run the next chunk of the prompt, or the pending token.
@@ -80,12 +81,12 @@ class Request:
         """
         if not self._started:
             self._start()
-        start = self._cache.length
-        end = chunk_end(start, len(self._tokens))
-        tokens = torch.tensor(self._tokens[start:end], device=self._model.device)
+        start, known = self._cache.length, self._history.tokens
+        end = chunk_end(start, len(known))
+        tokens = torch.tensor(known[start:end], device=self._model.device)
         hidden = forward(self._model, self._cache, tokens)
         self._stats.layers_run += self._model.num_layers
-        if end < len(self._tokens):
+        if end < len(known):
             self._cache.commit(end - start)
             return None
         return self._model.norm_head(hidden[-1:])[0]
@@ -101,7 +102,7 @@ class Request:
         """
         sampling, row = self.options.sampling, logits
         if sampling.edits_logits:
-            row = edit_logits(row, sampling, self._tokens, self._answer)
+            row = edit_logits(row, sampling, self._history.seen, self._history.answer_counts)
         for i, processor in enumerate(self.options.processors):
             name = getattr(processor, "__name__", type(processor).__name__)
             with _blame(f"processor {i} ({name})"):
@@ -135,8 +136,8 @@ class Request:
         if self._constraint is not None:
             with _blame("constraint"), self._masking():
                 self._constraint.advance((token,))
-        self._cache.commit(len(self._tokens) - self._cache.length)
-        self._tokens.append(token)
+        self._cache.commit(len(self._history.tokens) - self._cache.length)
+        self._history.append(token)
         self._stats.steps += 1
         self._stats.tokens += 1
         if token in self._model.eos_ids:
@@ -164,17 +165,13 @@ class Request:
         assert self.finish_reason is not None
         wants_logprobs = self.options.sampling.logprobs is not None
         return Generation(
-            tokens=self._answer,
+            tokens=self._history.answer,
             text="".join(self._pieces),
             finish_reason=self.finish_reason,
             error=self._error,
             logprobs=self._logprobs if wants_logprobs else None,
             stats=self._stats,
         )
-
-    @property
-    def _answer(self) -> list[int]:
-        return self._tokens[self._stats.prompt_tokens :]
 
     def _start(self) -> None:
         """Start the constraint and the clock."""
@@ -185,13 +182,13 @@ class Request:
         self._started = time.perf_counter()
 
     def _process(self, processor: Processor, row: Tensor) -> Tensor:
-        edited = processor(torch.tensor(self._tokens, device=row.device), row.clone())
+        edited = processor(self._history.tensor().clone(), row.clone())  # both are its own
         if not isinstance(edited, Tensor) or edited.shape != row.shape:
             got = list(edited.shape) if isinstance(edited, Tensor) else type(edited).__name__
             raise ValueError(f"expected logits of shape {list(row.shape)} back, got {got}")
         if bool(edited.isnan().any()) and not bool(row.isnan().any()):
             raise ValueError("the logits that came back hold NaN")
-        return edited.to(row.dtype)
+        return edited.to(row)  # another device would fail for all rows once they are stacked
 
     def _mask(self) -> Tensor | None:
         """Return the constraint's bits for the next token, ``[1, ceil(V / 32)]``, or None."""
@@ -199,7 +196,7 @@ class Request:
             return None
         device = self._model.device
         tree = DraftTree(
-            tokens=torch.tensor(self._tokens[-1:], device=device),
+            tokens=torch.tensor(self._history.tokens[-1:], device=device),
             parents=torch.tensor([-1], dtype=torch.int32, device=device),
             indptr=torch.tensor([0, 1], dtype=torch.int32, device=device),
         )
@@ -219,7 +216,7 @@ class Request:
         self._stats.mask_time += time.perf_counter() - started
 
     def _positions_used_up(self) -> bool:
-        return len(self._tokens) > self._model.max_positions
+        return len(self._history.tokens) > self._model.max_positions
 
     def _emit(self, piece: str) -> None:
         if piece:

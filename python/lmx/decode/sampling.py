@@ -1,15 +1,14 @@
 """How the next token is chosen from a row of logits."""
 
 import math
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
 from .. import vocab
-from .checks import require, require_int, require_number
+from .checks import as_float32, require, require_int, require_number
 
 _NODE_DRAW = 1  # purposes of speculative decoding's random numbers: the draw of a node ...
 _BRANCH_SEED = 4  # ... and, beyond the four that decoding steps use, the seed of a branch
@@ -50,7 +49,7 @@ class Sampling:
         require_number("temperature", self.temperature, 0, _LARGEST)
         require_int("top_k", self.top_k, 0, 2**31 - 1)
         require_number("top_p", self.top_p, 0, 1)
-        require(self.top_p > 0, "top_p", "a number above 0", self.top_p)
+        require(as_float32(self.top_p) > 0, "top_p", "a number above 0 in float32", self.top_p)
         require_number("min_p", self.min_p, 0, 1)
         require_int("seed", self.seed, 0, 2**63 - 1)
         require_number("repetition_penalty", self.repetition_penalty, 1 / _LARGEST, _LARGEST)
@@ -63,7 +62,7 @@ class Sampling:
         if self.logprobs is not None:
             require_int("logprobs", self.logprobs, 0)
         require_int("n", self.n, 1)
-        is_varied = self.n == 1 or self.temperature > 0
+        is_varied = self.n == 1 or as_float32(self.temperature) > 0
         require(is_varied, "n", "1 at temperature 0, where all answers are equal", self.n)
 
     @property
@@ -89,24 +88,23 @@ def branches(sampling: Sampling) -> list[Sampling]:
 
 
 def edit_logits(
-    row: Tensor, sampling: Sampling, seen: Sequence[int], answer: Sequence[int]
+    row: Tensor, sampling: Sampling, seen: Collection[int], counts: Mapping[int, int]
 ) -> Tensor:
     """Return logits ``row [V]`` after bias and penalties; ``row`` itself stays as it is.
 
     Args:
         row: the logits.
         sampling: holds bias and penalties.
-        seen: tokens of prompt and answer so far.
-        answer: tokens of the answer so far.
+        seen: the tokens that prompt and answer hold so far, each once.
+        counts: how often each token stands in the answer so far.
     """
     row = row.clone()
     if sampling.logit_bias:
         row[list(sampling.logit_bias)] += row.new_tensor(list(sampling.logit_bias.values()))
     if sampling.repetition_penalty != 1.0:
-        ids, penalty = list(set(seen)), sampling.repetition_penalty
+        ids, penalty = list(seen), sampling.repetition_penalty
         row[ids] = torch.where(row[ids] > 0, row[ids] / penalty, row[ids] * penalty)
-    if answer and (sampling.presence_penalty or sampling.frequency_penalty):
-        counts = Counter(answer)
+    if counts and (sampling.presence_penalty or sampling.frequency_penalty):
         penalties = [
             sampling.presence_penalty + sampling.frequency_penalty * count
             for count in counts.values()
@@ -117,8 +115,10 @@ def edit_logits(
 
 def draw(
     logits: Tensor, bitmask: Tensor | None, samplings: Sequence[Sampling], base_pos: Sequence[int]
-) -> list[int]:
+) -> tuple[list[int], list[int]]:
     """Choose a token from each row of logits.
+
+    A row with a bad value has a status and no token; it leaves the other rows alone.
 
     Args:
         logits: ``[R, V]``, float32.
@@ -127,10 +127,25 @@ def draw(
         base_pos: R positions of the tokens that the rows follow: they select the random numbers.
 
     Returns:
-        R token ids; -1 where no token is allowed, or a NaN is among the allowed ones.
+        R token ids, -1 where no token is allowed, or a NaN is among the allowed ones; and R status
+        values, 0 or bits that ``checks.status_fault`` puts into words.
     """
+    status = torch.zeros(len(samplings), dtype=torch.int32, device=logits.device)
     if all(s.temperature == 0 for s in samplings):
-        return vocab.argmax(logits, bitmask).tolist()
+        tokens = vocab.argmax(logits, bitmask, status=status)
+    else:
+        tokens = _sample(logits, bitmask, samplings, base_pos, status)
+    chosen, bits = torch.stack((tokens, status.long())).tolist()  # one copy from the device
+    return chosen, bits
+
+
+def _sample(
+    logits: Tensor,
+    bitmask: Tensor | None,
+    samplings: Sequence[Sampling],
+    base_pos: Sequence[int],
+    status: Tensor,
+) -> Tensor:
     device = logits.device
     seeds = torch.tensor([s.seed for s in samplings], device=device)
     uniforms = vocab.uniform(seeds, torch.tensor(base_pos, device=device), _NODE_DRAW)
@@ -142,5 +157,6 @@ def draw(
         top_k=torch.tensor([s.top_k for s in samplings], dtype=torch.int32, device=device),
         top_p=torch.tensor([float(s.top_p) for s in samplings], device=device),
         min_p=torch.tensor([float(s.min_p) for s in samplings], device=device),
+        status=status,
     )
-    return tokens.tolist()
+    return tokens

@@ -4,39 +4,72 @@ from collections.abc import Sequence
 from typing import Any
 
 _INCOMPLETE = "\N{REPLACEMENT CHARACTER}"  # what decoders write for a character cut in the middle
+_MAX_CUT = 3  # bytes, so tokens at most, of a character that is not complete: UTF-8 takes up to 4
 _CONTEXT = 4  # tokens: more than special tokens, which have no text, stand in a row
+_ROOM = 16  # tokens of the window before it is cut, so that not every token pays for a cut ...
+_LIMIT = 32  # ... and where it is cut although text is held back, or no good place is found
 
 
 class Detokenizer:
     """Turns tokens into text as they come; a character is given out once all its bytes are there.
 
-    All pieces together are ``tokenizer.decode(tokens, skip_special_tokens=True)``. The text of a
-    token is what it adds to that of the few tokens before it, because tokenizers of the
-    SentencePiece kind drop the space before the first token they are given.
+    All pieces together are ``tokenizer.decode(tokens, skip_special_tokens=True)``, as long as text
+    does not depend on tokens further away than the window. The newest tokens are decoded together,
+    because tokenizers of the SentencePiece kind drop the space before the first token they are
+    given. Bytes that make no character are given out as well, at most three characters late.
     """
 
     def __init__(self, tokenizer: Any) -> None:
         """Take a Transformers tokenizer."""
         self._tokenizer = tokenizer
-        self._window: list[int] = []  # the newest tokens, decoded together
-        self._known = 0  # tokens of the window whose text has been given out
+        self._window: list[int] = []  # the newest tokens
+        self._given = 0  # characters of the window's text that have been given out
+        self._num_held = 0  # tokens since text last ended with a complete character
 
     def push(self, token: int) -> str:
         """Take the next token; return the text that is now certain."""
         self._window.append(token)
-        return self._advance(final=False)
+        self._num_held += 1
+        text = self._decode(self._window)
+        piece = text[self._given : self._certain(text)]
+        self._given += len(piece)
+        return piece + self._shorten(text)
 
     def finish(self) -> str:
         """Return what was held back."""
-        return self._advance(final=True)
+        text = self._decode(self._window)
+        piece = text[self._given :]
+        self._given += len(piece)
+        return piece
 
-    def _advance(self, final: bool) -> str:
-        before, after = self._decode(self._window[: self._known]), self._decode(self._window)
-        if after.endswith(_INCOMPLETE) and not final:
+    def _certain(self, text: str) -> int:
+        """Return how many characters of the window's text further tokens do not change."""
+        num_cut = len(text) - len(text.rstrip(_INCOMPLETE))
+        if num_cut == 0:
+            self._num_held = 0
+            return len(text)
+        if self._num_held <= _MAX_CUT:  # it may all be one character
+            return self._given
+        return len(text) - min(num_cut, _MAX_CUT)  # decoders write one mark per byte, or fewer
+
+    def _shorten(self, text: str) -> str:
+        """Drop old tokens once there are many. Return text that can then be held back no longer."""
+        num_held_back = max(0, len(text) - self._given)
+        if len(self._window) <= (_LIMIT if num_held_back else _ROOM):
+            return ""
+        # One of these places is not within a character, where each token is a byte. Where tokens
+        # are cut differently, bytes at the front may be left over: marks, which are no text.
+        for size in range(_CONTEXT, 2 * _CONTEXT + 1):
+            rest = self._decode(self._window[-size:])
+            kept = rest if text.endswith(rest) else rest.lstrip(_INCOMPLETE)
+            if kept and text.endswith(kept) and len(kept) >= num_held_back:
+                self._window, self._given = self._window[-size:], len(rest) - num_held_back
+                return ""
+        if len(self._window) <= _LIMIT:
             return ""
         self._window = self._window[-_CONTEXT:]
-        self._known = len(self._window)
-        return after[len(before) :]
+        piece, self._given = text[self._given :], len(self._decode(self._window))
+        return piece
 
     def _decode(self, tokens: list[int]) -> str:
         return self._tokenizer.decode(

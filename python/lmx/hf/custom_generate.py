@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ..decode.cache import KVBuffer
-from ..decode.checks import require
+from ..decode.checks import require, status_fault
 from ..decode.forward import chunk_end, forward
 from ..decode.sampling import Sampling, branches, draw
 from ..models import load
@@ -51,7 +51,7 @@ def generate(
 
     Raises:
         ValueError: a setting cannot be honoured, padding is not on the left, the model's
-            positions would run out, or no token is allowed.
+            positions would run out, or a row that has not ended may take no token.
     """
     _refuse_unknown(generation_config, model_kwargs)
     padding = _left_padding(input_ids, model_kwargs)
@@ -89,7 +89,7 @@ def _decode(
                 row.advance()
         # Stacked outside of inference mode, so that a processor may change its scores in place.
         scores = logits_processor(input_ids, torch.stack([row.logits for row in rows]))
-        tokens = _choose(scores, rows).to(input_ids.device)
+        tokens = _choose(scores, rows, unfinished.tolist()).to(input_ids.device)
         if has_eos:
             tokens = torch.where(unfinished, tokens, pad_token)
         input_ids = torch.cat((input_ids, tokens[:, None]), dim=1)
@@ -103,11 +103,17 @@ def _decode(
     return input_ids
 
 
-def _choose(scores: Tensor, rows: "list[_Row]") -> Tensor:
-    tokens = draw(scores, None, [row.sampling for row in rows], [row.base_pos for row in rows])
-    for i, token in enumerate(tokens):
-        require(token >= 0, f"scores of row {i}", "a finite one and no NaN", "none to choose")
-    return torch.tensor(tokens)
+def _choose(scores: Tensor, rows: "list[_Row]", unfinished: list[bool]) -> Tensor:
+    """Choose a token for each row; only one that is unfinished must have a choice."""
+    settings, base_pos = [row.sampling for row in rows], [row.base_pos for row in rows]
+    tokens, status = draw(scores, None, settings, base_pos)
+    for i, (token, bits) in enumerate(zip(tokens, status, strict=True)):
+        got = status_fault(bits) or "none to choose"
+        has_choice = token >= 0 or not unfinished[i]
+        require(has_choice, f"scores of row {i}", "a finite one and no NaN", got)
+    chosen = torch.tensor(tokens)
+    # What argmax makes of a row without a choice is what Transformers goes on with.
+    return chosen if min(tokens) >= 0 else torch.where(chosen < 0, scores.argmax(-1).cpu(), chosen)
 
 
 class _Row:
