@@ -13,8 +13,16 @@ namespace lmx {
 namespace {
 Isa machine_level() {
   __builtin_cpu_init();
-  if (!__builtin_cpu_supports("x86-64-v3")) return Isa::none;
-  if (!__builtin_cpu_supports("x86-64-v4")) return Isa::v3;
+  // Spelled out: GCC 11 does not know "x86-64-v3".
+  const bool v3 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+                  __builtin_cpu_supports("f16c") && __builtin_cpu_supports("bmi") &&
+                  __builtin_cpu_supports("bmi2") && __builtin_cpu_supports("lzcnt") &&
+                  __builtin_cpu_supports("movbe");
+  if (!v3) return Isa::none;
+  const bool v4 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                  __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") &&
+                  __builtin_cpu_supports("avx512vl");
+  if (!v4) return Isa::v3;
   const bool amx = __builtin_cpu_supports("avx512bf16") && __builtin_cpu_supports("amx-bf16");
   return amx ? Isa::amx : Isa::v4;
 }
