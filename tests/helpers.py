@@ -56,6 +56,14 @@ def run(ops, op: str, sample) -> tuple[Tensor, ...]:
     return (*result, *(a for a in args if isinstance(a, Tensor)))
 
 
+def some(ops: Backend, samples: list) -> list:
+    """All on a CPU; every fourth under the harness, where a call costs a thousand times more.
+
+    One test takes all of them there too: that the backends agree bit for bit.
+    """
+    return samples[::4] if ops.name == "simt" else samples
+
+
 def same_bits(a: Tensor, b: Tensor) -> bool:
     """Equal dtype, shape and bytes."""
     if a.dtype != b.dtype or a.shape != b.shape:

@@ -33,7 +33,7 @@ def output(*command, **more) -> str:
 
 
 def undefined_torch_symbols(library: Path) -> set[str]:
-    """Undefined symbols that neither the C and C++ runtimes nor Python define: they have a version."""
+    """Undefined symbols without a version, as the C and C++ runtimes give it, and not Python's."""
     lines = output("nm", "-D", "--undefined-only", library).splitlines()
     names = {line.split()[-1] for line in lines if " U " in line}
     return {n for n in names if "@" not in n and not re.match(r"_?Py", n)}
@@ -153,9 +153,10 @@ def test_the_path_check_sees_paths():
 
 @pytest.fixture
 def build_error(tmp_path):
-    """Run setup.py alone in an empty folder, on a machine that lacks something; return its complaint."""
+    """Run setup.py alone in an empty folder, where something is missing; return its last line."""
+    compiler = os.environ.get("CXX") or shutil.which("c++")
 
-    def run(*options, hide=(), cxx=shutil.which("c++"), path="", **env) -> str:
+    def run(*options, hide=(), cxx=compiler, path="", **env) -> str:
         shutil.copy(ROOT / "setup.py", tmp_path)
         code = f"""if True:
             import runpy, sys
@@ -233,10 +234,10 @@ def test_cmake_fails(build_error):
 
 def import_error(before: str = "", **env: str) -> str:
     """The last line that `import lmx` prints, after some lines of Python."""
-    code = f"import sys, types\nsys.path.insert(0, {str(C_LIBRARY.parents[1])!r})\n{before}\nimport lmx"
-    done = subprocess.run(
-        [sys.executable, "-c", code], env=os.environ | env, capture_output=True, text=True
-    )
+    folder = str(C_LIBRARY.parents[1])
+    code = f"import sys, types\nsys.path.insert(0, {folder!r})\n{before}\nimport lmx"
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, env=os.environ | env, capture_output=True, text=True)
     assert done.returncode == 1
     return done.stderr.splitlines()[-1]
 

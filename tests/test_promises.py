@@ -7,7 +7,7 @@ import sys
 
 import pytest
 import torch
-from helpers import BACKENDS, Backend, run, same_bits
+from helpers import BACKENDS, Backend, run, same_bits, some
 from samples import SAMPLES, Sample, samples_of
 
 import lmx
@@ -23,11 +23,6 @@ def rows_of(sample: Sample, rows: list[int]) -> Sample:
         for i, a in enumerate(sample.args)
     )
     return Sample(sample.name, args, sample.by_row)
-
-
-def some(ops: Backend, samples: list) -> list:
-    """All on a CPU; every fourth under the harness, where a call costs a thousand times more."""
-    return samples[::4] if ops.name == "simt" else samples
 
 
 def assert_same(a, b, sample: Sample, what: str) -> None:
@@ -50,6 +45,7 @@ def test_a_row_knows_nothing_of_its_batch(ops, op):
         num_results = len(full) - len(tensors)
         by_row = [True] * num_results + [i in sample.by_row for i in tensors]
         turned = list(reversed(range(len(full[0]))))
+        turned = turned[-1:] + turned[:7]  # of ten thousand numbers a few will do
         for rows in (turned, *([i] for i in turned)):
             part = run(ops, op, rows_of(sample, rows))
             for whole, alone, sliced in zip(full, part, by_row, strict=True):
