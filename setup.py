@@ -88,8 +88,10 @@ def cuda_home() -> Path | None:
 
 def cuda_include() -> Path | None:
     """Find the headers the SIMT harness compiles against; they need no compiler beside them."""
+    needed = ("cuda_runtime.h", "crt/host_defines.h")  # torch's wheels bring the first one only
     homes = [*cuda_wheels(), *([home] if (home := cuda_home()) else [])]
-    return next((h / "include" for h in homes if (h / "include/cuda_runtime.h").exists()), None)
+    folders = [home / "include" for home in homes]
+    return next((f for f in folders if all((f / name).exists() for name in needed)), None)
 
 
 class Build(build):

@@ -261,8 +261,8 @@ class Constraint(Protocol):
 
         Returns:
             ``[num_nodes, ceil(V / 32)]``, int32: bit j of word i of a row is set if token
-            32 i + j may follow the node, bits from V on are 0; of a row of
-            zeros nothing may follow, not even the end. None stands for "everything may follow everywhere".
+            32 i + j may follow the node, bits from V on are 0; of a row of zeros nothing may
+            follow, not even the end. None stands for "everything may follow everywhere".
         """
         ...
 

@@ -14,8 +14,8 @@ Shared by all of them:
 
 Results are the same bits on every backend, instruction-set level, batch and thread count.
 
-Raises, all of them: RuntimeError where a shape, dtype, device or stride is wrong; ValueError where a
-value is out of its range and no ``status`` is given (CPU; CUDA does not look), or where autograd
+Raises, all of them: RuntimeError where a shape, dtype, device or stride is wrong; ValueError where
+a value is out of its range and no ``status`` is given (CPU; CUDA does not look), or where autograd
 would need a backward.
 """
 
