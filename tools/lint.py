@@ -34,7 +34,7 @@ RULES = [
     (r"<<<", r"^csrc/", "", "kernels start through launch()"),
     (r"\b(asm|__asm__)\b", r"^csrc/", "csrc/common/ptx.cuh", "PTX stands in ptx.cuh only"),
     (r"\b__shared__\b", r"^csrc/", "csrc/common/launch.h", "use shared_memory<T>()"),
-    (r"#include\s*.(ATen|c10|torch/(extension|torch|all)\.h)", r".", "", "stable ABI only"),
+    (r"#include\s*.(ATen|c10|torch/(extension|torch|all)\.h)", r"[hpu]$", "", "stable ABI only"),
     (r"[^\x00-\x7f]", r"^(?!tests/.*\.py$)", "", "ASCII only"),
     (r"(?<![\w.$})/:*])/(home|root|work|Users|mnt|tmp)/", r".", "", "a path of one machine"),
     (r"(pypi|pythonhosted|npmjs|pytorch)\.(org|com)", r".", "", "an address of a registry"),
