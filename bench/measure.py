@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from .figures import Figures, Gate, compared, figures, of_kind, times
-from .race import Lane, Race, Rotation, Way, clock_of, threads
+from .race import Lane, Race, Rotation, Way, clock_of, keep_freed_memory, threads
 from .roof import Traffic, peak_gflops, roof_lane
 
 
@@ -34,6 +34,7 @@ class Measure:
         self._min_rounds: int = options.benchmark_min_rounds
         self._max_seconds = float(options.benchmark_max_time)
 
+    @torch.inference_mode()
     def __call__(
         self,
         fn: Way,
@@ -46,6 +47,8 @@ class Measure:
         gate: Gate | None = None,
     ) -> None:
         """Measure `fn(*rotate[i])` with one thread, and ours and the best torch way with more.
+
+        In inference mode, as decoding loops run.
 
         Args:
             fn: our way.
@@ -65,6 +68,7 @@ class Measure:
                 lane.fn(*rotate[0])
             self._benchmark.pedantic(fn, args=rotate[-1])
             return
+        keep_freed_memory()
         device = self._case.device if self._case else "cpu"
         with threads(1):
             self._run([*lanes, ours], rotate, device)

@@ -1,10 +1,12 @@
 """Timing several ways of doing one job, in turns, on inputs that no cache holds."""
 
+import ctypes
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import lru_cache
 from statistics import median
 from typing import Any
 
@@ -62,6 +64,20 @@ class Rotation:
     def __getitem__(self, i: int) -> Args:
         start = i % len(self) * self._rows
         return tuple(t[start : start + self._rows] for t in self._tensors)
+
+
+@lru_cache
+def keep_freed_memory() -> None:
+    """Let malloc keep what is freed, as it does in a process that has run a model for a while.
+
+    Else page faults decide how long a way with large temporaries takes, and whether they occur
+    depends on what was freed before: sampling in torch was seen three times slower.
+    """
+    libc = ctypes.CDLL(None)
+    trim_threshold, mmap_threshold = -1, -3  # malloc.h of glibc; elsewhere there is no mallopt
+    if hasattr(libc, "mallopt"):
+        libc.mallopt(trim_threshold, 2**31 - 1)
+        libc.mallopt(mmap_threshold, 2**25)  # 32 MiB, its documented limit
 
 
 @contextmanager

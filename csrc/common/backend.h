@@ -5,6 +5,9 @@
 #include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/ops.h>
 
+#include <algorithm>
+#include <initializer_list>
+
 #include "checks.h"
 
 namespace lmx {
@@ -78,6 +81,26 @@ struct Call {
 #endif
 
 namespace lmx {
+// A new contiguous tensor on the device of `like`. Not torch::stable::new_empty: it looks its
+// operator up by name at every call, which takes longer than the allocation.
+inline Tensor new_tensor(const Tensor& like, std::initializer_list<int64_t> sizes,
+                         ScalarType type) {
+  int64_t strides[4], stride = 1;
+  for (size_t d = sizes.size(); d-- > 0;) {
+    strides[d] = stride;
+    stride *= std::max<int64_t>(sizes.begin()[d], 1);
+  }
+  int32_t device_type, device_index;
+  TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_type(like.get(), &device_type));
+  TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_index(like.get(), &device_index));
+  const auto dtype = torch::stable::detail::to<int32_t>(torch::stable::detail::from(type));
+  AtenTensorHandle handle;
+  TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(static_cast<int64_t>(sizes.size()), sizes.begin(),
+                                                  strides, dtype, device_type, device_index,
+                                                  &handle));
+  return Tensor(handle);
+}
+
 // in() and out() are the only ways from a tensor to a pointer, so that the harness knows what a
 // kernel may touch. The bytes up to the last element are exposed, also of a strided view.
 inline void* expose([[maybe_unused]] bool writable, const Tensor& t) {

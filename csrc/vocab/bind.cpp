@@ -84,24 +84,23 @@ Rows rows_of(const Tensor& logits, const OptTensor& token_bitmask, const OptTens
 // Workspaces must outlive the call of the kernel; on CUDA the stream's allocator keeps them until
 // it is done. A CPU kernel keeps a row's total to itself.
 struct BlockSpace {
-  std::optional<Tensor> floats, row_total;
+  std::optional<Tensor> space;
   int64_t num_blocks, num_rows;
   BlockSpace(const Tensor& logits, bool wanted = true)
       : num_blocks(ceil_div<int64_t>(logits.size(1), kDrawBlock)), num_rows(logits.size(0)) {
-    if (!wanted) return;
-    floats = torch::stable::new_empty(logits, {num_rows, 2 * num_blocks + 1}, ScalarType::Float);
-    if constexpr (kOnDevice)
-      row_total = torch::stable::new_empty(logits, {num_rows}, ScalarType::Double);
+    if (wanted) space = new_tensor(logits, {num_rows, num_blocks + 2}, ScalarType::Double);
   }
   Blocks get() const {
-    if (!floats) return {};
-    float* top = fresh<float>(*floats);
+    if (!space) return {};
+    double* row_total = fresh<double>(*space);
+    float* row_top = reinterpret_cast<float*>(row_total + num_rows);
+    float* top = row_top + num_rows;
     float* sum = top + num_rows * num_blocks;
     return {.top = top,
             .sum = sum,
             .num_blocks = num_blocks,
-            .row_top = sum + num_rows * num_blocks,
-            .row_total = row_total ? fresh<double>(*row_total) : nullptr};
+            .row_top = row_top,
+            .row_total = row_total};
   }
 };
 
@@ -109,8 +108,8 @@ struct CutTensors {
   std::optional<Tensor> logit, id;
   CutTensors(const Tensor& logits, const Shaping& shaping) {
     if (!may_truncate(shaping)) return;
-    logit = torch::stable::new_empty(logits, {logits.size(0)}, ScalarType::Float);
-    id = torch::stable::new_empty(logits, {logits.size(0)}, ScalarType::Int);
+    logit = new_tensor(logits, {logits.size(0)}, ScalarType::Float);
+    id = new_tensor(logits, {logits.size(0)}, ScalarType::Int);
   }
   CutSpace get() const {
     if (!logit) return {};
@@ -134,9 +133,9 @@ Tensor vocab_argmax(const Tensor& logits, const OptTensor& token_bitmask, const 
   const Rows rows = rows_of(logits, token_bitmask, mask_ids, kOp);
   const Call call(logits);
   const int64_t num_parts = argmax_parts(rows.vocab_size);
-  Tensor token = torch::stable::new_empty(logits, {rows.num_rows}, ScalarType::Long);
-  Tensor top = torch::stable::new_empty(logits, {rows.num_rows, num_parts}, ScalarType::Float);
-  Tensor id = torch::stable::new_empty(logits, {rows.num_rows, num_parts}, ScalarType::Int);
+  Tensor token = new_tensor(logits, {rows.num_rows}, ScalarType::Long);
+  Tensor top = new_tensor(logits, {rows.num_rows, num_parts}, ScalarType::Float);
+  Tensor id = new_tensor(logits, {rows.num_rows, num_parts}, ScalarType::Int);
   call.run(LMX_KERNEL(argmax),
            ArgmaxParams{.rows = rows,
                         .token = fresh<int64_t>(token),
@@ -155,8 +154,7 @@ Tensor vocab_softmax(const Tensor& logits, const OptTensor& token_bitmask,
   const Rows rows = rows_of(logits, token_bitmask, mask_ids, kOp);
   const Shaping shaping = shaping_of(logits, temperature, top_k, top_p, min_p, kOp);
   const Call call(logits);
-  Tensor probs =
-      torch::stable::new_empty(logits, {rows.num_rows, rows.vocab_size}, ScalarType::Float);
+  Tensor probs = new_tensor(logits, {rows.num_rows, rows.vocab_size}, ScalarType::Float);
   const BlockSpace blocks(logits);
   const CutTensors cut(logits, shaping);
   call.run(LMX_KERNEL(softmax),
@@ -175,8 +173,8 @@ std::tuple<Tensor, Tensor> vocab_lse(const Tensor& logits, const OptTensor& toke
   constexpr auto kOp = "lmx::vocab_lse";
   const Rows rows = rows_of(logits, token_bitmask, mask_ids, kOp);
   const Call call(logits);
-  Tensor lse_all = torch::stable::new_empty(logits, {rows.num_rows}, ScalarType::Float);
-  Tensor lse_masked = torch::stable::new_empty(logits, {rows.num_rows}, ScalarType::Float);
+  Tensor lse_all = new_tensor(logits, {rows.num_rows}, ScalarType::Float);
+  Tensor lse_masked = new_tensor(logits, {rows.num_rows}, ScalarType::Float);
   const BlockSpace masked(logits), all(logits, rows.bitmask != nullptr);
   call.run(LMX_KERNEL(lse),
            LseParams{.rows = rows,
@@ -195,7 +193,7 @@ Tensor vocab_logprobs(const Tensor& logits, const Tensor& targets, const OptTens
   const int64_t* ids =
       per_row<int64_t>(targets, rows.num_rows, ScalarType::Long, logits, kOp, "targets");
   const Call call(logits);
-  Tensor logprob = torch::stable::new_empty(logits, {rows.num_rows}, ScalarType::Float);
+  Tensor logprob = new_tensor(logits, {rows.num_rows}, ScalarType::Float);
   const BlockSpace blocks(logits);
   call.run(LMX_KERNEL(logprobs),
            LogprobsParams{.rows = rows,
@@ -217,8 +215,8 @@ std::tuple<Tensor, Tensor> vocab_sample(const Tensor& logits, const Tensor& unif
   const float* u =
       per_row<float>(uniforms, rows.num_rows, ScalarType::Float, logits, kOp, "uniforms");
   const Call call(logits);
-  Tensor token = torch::stable::new_empty(logits, {rows.num_rows}, ScalarType::Long);
-  Tensor logprob = torch::stable::new_empty(logits, {rows.num_rows}, ScalarType::Float);
+  Tensor token = new_tensor(logits, {rows.num_rows}, ScalarType::Long);
+  Tensor logprob = new_tensor(logits, {rows.num_rows}, ScalarType::Float);
   const BlockSpace blocks(logits);
   const CutTensors cut(logits, shaping);
   call.run(LMX_KERNEL(sample),
@@ -251,7 +249,7 @@ Tensor vocab_uniform(const Tensor& seeds, const Tensor& positions, int64_t purpo
     return in<int64_t>(*t);
   };
   const Call call(seeds);
-  Tensor uniform = torch::stable::new_empty(seeds, {n}, ScalarType::Float);
+  Tensor uniform = new_tensor(seeds, {n}, ScalarType::Float);
   call.run(LMX_KERNEL(uniform), UniformParams{.seeds = in<int64_t>(seeds),
                                               .positions = numbers(positions, "positions"),
                                               .indices = numbers(indices, "indices"),
@@ -289,7 +287,7 @@ Tensor vocab_mask_from_bool(const Tensor& allowed) {
   const int64_t num_rows = allowed.size(0), vocab_size = allowed.size(1);
   const int64_t words = ceil_div<int64_t>(vocab_size, 32);
   const Call call(allowed);
-  Tensor token_bitmask = torch::stable::new_empty(allowed, {num_rows, words}, ScalarType::Int);
+  Tensor token_bitmask = new_tensor(allowed, {num_rows, words}, ScalarType::Int);
   call.run(LMX_KERNEL(mask_from_bool),
            MaskBoolParams{.allowed = const_cast<uint8_t*>(in<uint8_t>(allowed)),
                           .words = fresh<uint32_t>(token_bitmask),
@@ -307,8 +305,7 @@ Tensor vocab_mask_to_bool(const Tensor& token_bitmask, int64_t vocab_size) {
                   ": expected vocab_size in (", 32 * (words - 1), ", ", 32 * words, "] for ", words,
                   " words a row, got ", vocab_size);
   const Call call(token_bitmask);
-  Tensor allowed =
-      torch::stable::new_empty(token_bitmask, {num_rows, vocab_size}, ScalarType::Bool);
+  Tensor allowed = new_tensor(token_bitmask, {num_rows, vocab_size}, ScalarType::Bool);
   call.run(LMX_KERNEL(mask_to_bool),
            MaskBoolParams{.allowed = fresh<uint8_t>(allowed),
                           .words = const_cast<uint32_t*>(in<uint32_t>(token_bitmask)),
@@ -350,7 +347,7 @@ Tensor vocab_mask_popcount(const Tensor& token_bitmask, int64_t vocab_size) {
   STD_TORCH_CHECK(vocab_size >= -1 && vocab_size <= 32 * words, kOp,
                   ": expected vocab_size in [-1, ", 32 * words, "], got ", vocab_size);
   const Call call(token_bitmask);
-  Tensor count = torch::stable::new_empty(token_bitmask, {num_rows}, ScalarType::Int);
+  Tensor count = new_tensor(token_bitmask, {num_rows}, ScalarType::Int);
   call.run(LMX_KERNEL(mask_popcount),
            MaskCountParams{.words = in<uint32_t>(token_bitmask),
                            .count = fresh<int32_t>(count),

@@ -110,8 +110,11 @@ inline float block_max(const float* x) {
               [](float a, float b) { return a > b ? a : b; });
 }
 
-// The fixed tree of draw.h, of whose first level `half` [128] holds the sums; overwritten.
-inline float tree_sum(float* half) {
+// The fixed tree of draw.h over 256 floats.
+inline float tree_sum(const float* w) {
+  alignas(64) float half[kDrawBlock / 2];
+  for (int i = 0; i < kDrawBlock / 2; i += kLanes)
+    store(half + i, load(w + i) + load(w + i + kDrawBlock / 2));
   for (int n = kDrawBlock / 4; n >= kLanes; n /= 2)
     for (int i = 0; i < n; i += kLanes) store(half + i, load(half + i) + load(half + i + n));
   return fold(load(half), [](float a, float b) { return a + b; });
@@ -123,7 +126,7 @@ struct BlockSum {
 
 // The weights of 256 logits, whose largest is given, relative to their own top, and their sum.
 inline BlockSum weigh(const float* x, float largest, float scale, float* weights) {
-  alignas(64) float capped[kDrawBlock], half[kDrawBlock / 2];
+  alignas(64) float capped[kDrawBlock];
   const float top = exact::weight_top(largest, scale);
   if (!(top > -INFINITY)) {
     std::fill_n(weights, kDrawBlock, top != top ? top : 0.f);
@@ -134,15 +137,9 @@ inline BlockSum weigh(const float* x, float largest, float scale, float* weights
     x = capped;
   }
   const Vec scales(scale), tops(top);
-  constexpr int kHalf = kDrawBlock / 2;
-  for (int i = 0; i < kHalf; i += kLanes) {
-    const Vec low = exact::weight(load(x + i), scales, tops);
-    const Vec high = exact::weight(load(x + i + kHalf), scales, tops);
-    store(weights + i, low);
-    store(weights + i + kHalf, high);
-    store(half + i, low + high);
-  }
-  return {top, tree_sum(half)};
+  for (int i = 0; i < kDrawBlock; i += kLanes)
+    store(weights + i, exact::weight(load(x + i), scales, tops));
+  return {top, tree_sum(weights)};
 }
 
 // The weights of block b into `weights` [256].

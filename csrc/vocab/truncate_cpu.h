@@ -80,22 +80,22 @@ bool collect_above(const RowView<T>& row, float threshold, std::vector<Candidate
   });
 }
 
-// The last token of the shortest prefix of the candidates with mass(c) adding up to at least
-// `needed`; no cut if they do not reach it. Quickselect; reorders the candidates.
 template <typename Mass>
-Cut cut_by_mass(std::vector<Candidate>& candidates, uint64_t needed, const Mass& mass) {
-  const auto sum = [&](auto begin, auto end) {
-    uint64_t total = 0;
-    for (auto it = begin; it != end; ++it) total += mass(*it);
-    return total;
-  };
-  auto begin = candidates.begin(), end = candidates.end();
-  if (sum(begin, end) < needed) return {};
+uint64_t sum_mass(const Candidate* begin, const Candidate* end, const Mass& mass) {
+  uint64_t total = 0;
+  for (const Candidate* c = begin; c < end; ++c) total += mass(*c);
+  return total;
+}
+
+// The last token of the shortest prefix of the candidates with a mass of at least `needed`, which
+// they must have all together. Quickselect; reorders them.
+template <typename Mass>
+Cut cut_by_mass(Candidate* begin, Candidate* end, uint64_t needed, const Mass& mass) {
   constexpr int kSmall = 32, kMaxRounds = 64;  // rounds: a bad order of pivots ends in a sort
   for (int round = 0; end - begin > kSmall && round < kMaxRounds; ++round) {
-    const auto middle = begin + (end - begin) / 2;
+    Candidate* middle = begin + (end - begin) / 2;
     std::nth_element(begin, middle, end, better);
-    const uint64_t upper = sum(begin, middle);
+    const uint64_t upper = sum_mass(begin, middle, mass);
     if (upper >= needed) {
       end = middle;
     } else {
@@ -104,79 +104,114 @@ Cut cut_by_mass(std::vector<Candidate>& candidates, uint64_t needed, const Mass&
     }
   }
   std::sort(begin, end, better);
-  for (auto it = begin;; ++it) {
-    const uint64_t m = mass(*it);
-    if (m >= needed) return {it->logit, it->id};
+  for (const Candidate* c = begin;; ++c) {
+    const uint64_t m = mass(*c);
+    if (m >= needed) return {c->logit, c->id};
     needed -= m;
   }
 }
 
-// Tokens among which the last one kept is found. Returns false at a NaN. blocks_total() fills the
-// row's blocks, whose tops are given; it is asked for only where top-p stands alone, and its result
-// left in `total`.
-template <typename T, typename Total>
-bool collect_candidates(const RowView<T>& row, const Limits& limits, float scale,
-                        const float* block_top, const Total& blocks_total, RowTotal& total,
-                        std::vector<Candidate>& out) {
-  out.clear();
-  if (limits.top_k > 0) return collect_best(row, limits.top_k, out);
-  if (limits.top_p < 1.f) {
-    total = blocks_total();
-    if (total.top != total.top) return false;
-    if (total.top == -INFINITY) return true;
-    const float floor = top_p_floor(total, limits.top_p, scale, row.rows->vocab_size);
-    const float least_top = exact::weight_top(floor, scale) - 1.f;  // of a block with such a token
-    return collect_above(row, floor, out, [&](int64_t b) { return block_top[b] >= least_top; });
-  }
-  if (!collect_best(row, 1, out)) return false;
-  if (out.empty()) return true;
-  const float bound = min_p_logit(out[0].logit, limits.min_p, scale);
-  return collect_above(row, std::nextafter(bound, -INFINITY), out, kAllBlocks);
+// Whether a block may have a token above the logit exponent / scale. Products and quotients round:
+// a block whose top is one below may.
+inline auto reaches(const float* block_top, float exponent) {
+  return [=](int64_t b) { return block_top[b] >= exponent - 1.f; };
 }
 
+// The cut of top-p where top-k is off, and in `out` at least the tokens it keeps. Tokens are
+// collected in bands of falling logits until their mass reaches what is needed. The cut is in the
+// last band, which in most rows lies near the top, where few blocks reach.
 template <typename T>
-Cut find_cut(const RowView<T>& row, const Limits& limits, float scale, const RowTotal& total,
-             std::vector<Candidate>& candidates) {
-  const float largest = std::min_element(candidates.begin(), candidates.end(), better)->logit;
-  Cut cut;
-  if (limits.top_p < 1.f) {
-    const float row_top = exact::weight_top(largest, scale);
-    const auto mass = [&](const Candidate& c) { return weight_mass(c.logit, scale, row_top); };
-    uint64_t all = 0;
-    if (limits.top_k > 0)
-      for (const Candidate& c : candidates) all += mass(c);
-    else
-      all = total_mass(total);
-    cut = cut_by_mass(candidates, needed_mass(limits.top_p, all), mass);
-    if (cut.logit == -INFINITY && limits.top_k == 0) {  // top_p within rounding of 1: ask all
-      collect_above(row, -INFINITY, candidates, kAllBlocks);
-      cut = cut_by_mass(candidates, needed_mass(limits.top_p, all), mass);
-    }
+Cut nucleus_cut(const RowView<T>& row, float top_p, float scale, const RowTotal& total,
+                const float* block_top, std::vector<Candidate>& out) {
+  constexpr float kBand = 2.f,
+                  kDeepest = 40.f;  // powers of two; below the last band there is no mass
+  const auto mass = [&](const Candidate& c) { return weight_mass(c.logit, scale, total.top); };
+  uint64_t needed = needed_mass(top_p, total_mass(total));
+  out.clear();
+  float upper = INFINITY;
+  for (float depth = kBand;; depth += kBand) {
+    const float exponent = depth > kDeepest ? -INFINITY : total.top - depth;
+    const float lower = exponent / scale;
+    const size_t band = out.size();
+    scan_above(row, lower, reaches(block_top, exponent),
+               [&](int32_t first, uint32_t bits, const float* x) {
+                 append(out, first, bits & ~above(load(x), Vec(upper)), x);
+                 return lower;
+               });
+    Candidate* begin = out.data() + band;
+    Candidate* end = out.data() + out.size();
+    const uint64_t found = sum_mass(begin, end, mass);
+    if (found >= needed) return cut_by_mass(begin, end, needed, mass);
+    if (exponent == -INFINITY) return {};
+    needed -= found;
+    upper = lower;
   }
-  const float bound = limits.min_p > 0.f ? min_p_logit(largest, limits.min_p, scale) : -INFINITY;
+}
+
+// The cut of top-p among the tokens that top-k kept.
+inline Cut nucleus_cut(float top_p, float scale, std::vector<Candidate>& candidates) {
+  if (top_p == 1.f) return {};
+  const float largest = std::min_element(candidates.begin(), candidates.end(), better)->logit;
+  const float row_top = exact::weight_top(largest, scale);
+  const auto mass = [&](const Candidate& c) { return weight_mass(c.logit, scale, row_top); };
+  Candidate* begin = candidates.data();
+  Candidate* end = begin + candidates.size();
+  const uint64_t all = sum_mass(begin, end, mass), needed = needed_mass(top_p, all);
+  return all >= needed ? cut_by_mass(begin, end, needed, mass) : Cut{};
+}
+
+// `cut`, or the one that min-p makes if that is higher.
+inline Cut with_min_p(Cut cut, float min_p, float scale, const std::vector<Candidate>& candidates) {
+  if (min_p == 0.f) return cut;
+  const float largest = std::min_element(candidates.begin(), candidates.end(), better)->logit;
+  const float bound = min_p_logit(largest, min_p, scale);
   return bound > cut.logit ? Cut{bound, INT32_MAX} : cut;
 }
 
+// The tokens that the cut keeps, by ascending id.
+template <typename T>
+void collect_kept(const RowView<T>& row, Cut cut, const auto& wants, std::vector<Candidate>& kept) {
+  collect_above(row, std::nextafter(cut.logit, -INFINITY), kept, wants);
+  std::erase_if(kept, [&](const Candidate& c) { return !keeps(cut, c.logit, c.id); });
+}
+
+// top-k, and then top-p and min-p.
+template <typename T>
+bool keep_best(const RowView<T>& row, const Limits& limits, float scale,
+               std::vector<Candidate>& kept) {
+  if (!collect_best(row, limits.top_k, kept)) return false;
+  if (kept.empty()) return true;
+  const Cut cut = with_min_p(nucleus_cut(limits.top_p, scale, kept), limits.min_p, scale, kept);
+  std::erase_if(kept, [&](const Candidate& c) { return !keeps(cut, c.logit, c.id); });
+  std::sort(kept.begin(), kept.end(),
+            [](const Candidate& a, const Candidate& b) { return a.id < b.id; });
+  return true;
+}
+
 // The tokens a row keeps, by ascending id; empty where nothing is allowed. Returns false at a NaN.
-// The limits must not be none.
+// The limits must not be none. blocks_total() fills the row's blocks and gives its RowTotal; it is
+// asked for only where top-p is on and top-k is not.
 template <typename T, typename Total>
 bool kept_tokens(const RowView<T>& row, const Shaping& s, int64_t r, const Blocks& blocks,
                  const Total& blocks_total, std::vector<Candidate>& kept) {
-  constexpr size_t kSortable = 4096;  // above it reading the row again is faster than sorting by id
   const Limits limits(s, r, row.rows->vocab_size);
   const float scale = row_scale(s, r);
-  RowTotal total{-INFINITY, 0.0};
-  if (!collect_candidates(row, limits, scale, blocks.top + r * blocks.num_blocks, blocks_total,
-                          total, kept))
-    return false;
-  if (kept.empty()) return true;
-  const Cut cut = find_cut(row, limits, scale, total, kept);
-  const bool exceeds = kept.size() > kSortable && limits.top_k == 0;
-  if (exceeds) collect_above(row, std::nextafter(cut.logit, -INFINITY), kept, kAllBlocks);
-  std::erase_if(kept, [&](const Candidate& c) { return !keeps(cut, c.logit, c.id); });
-  if (!exceeds)
-    std::sort(kept.begin(), kept.end(),
-              [](const Candidate& a, const Candidate& b) { return a.id < b.id; });
+  kept.clear();
+  if (limits.top_k > 0) return keep_best(row, limits, scale, kept);
+  if (limits.top_p == 1.f) {  // min-p alone
+    if (!collect_best(row, 1, kept)) return false;
+    if (kept.empty()) return true;
+    collect_kept(row, with_min_p({}, limits.min_p, scale, kept), kAllBlocks, kept);
+    return true;
+  }
+  const RowTotal total = blocks_total();
+  if (total.top != total.top) return false;
+  if (total.top == -INFINITY) return true;
+  const float* block_top = blocks.top + r * blocks.num_blocks;
+  const Cut nucleus = nucleus_cut(row, limits.top_p, scale, total, block_top, kept);
+  const Cut cut = with_min_p(nucleus, limits.min_p, scale, kept);
+  const float exponent = exact::cap_logit(cut.logit, scale) * scale;
+  collect_kept(row, cut, reaches(block_top, exponent), kept);
   return true;
 }
 
