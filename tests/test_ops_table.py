@@ -42,7 +42,6 @@ def test_the_table_is_the_file():
     text = (ROOT / "csrc" / "ops.cpp").read_text()
     joined = re.sub(r'"\s*\n\s*"', "", text)
     assert sorted(re.findall(r'm\.def\(\s*"(\w+)\(', joined)) == sorted(SCHEMAS)
-    assert len(SCHEMAS) == 12
 
 
 @pytest.mark.parametrize("op", sorted(SCHEMAS))

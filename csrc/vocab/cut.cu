@@ -26,6 +26,14 @@ struct CutShared {
   Cut cut;
 };
 // ---- device helpers -----------------------------------------------------------------------
+// A logit below which no token can be the last one that top-p keeps: tokens below it weigh less
+// than half of 1 - top_p together. Only a filter: it need not be exact.
+__device__ float top_p_floor(RowTotal t, float top_p, float scale, int64_t vocab_size) {
+  const double floor = (1.0 - top_p) * t.total / (2.0 * static_cast<double>(vocab_size));
+  const double exponent = static_cast<double>(t.top) + exact::log(floor) / exact::kLn2;
+  return uncapped_bound((exponent - 1.0) / static_cast<double>(scale), scale);
+}
+
 // Unsigned order of the keys = order of the floats; -0 and +0 are one key.
 __device__ __forceinline__ uint32_t key_of(float x) {
   const auto bits = exact::bits_as<uint32_t>(x + 0.f);

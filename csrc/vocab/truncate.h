@@ -67,14 +67,6 @@ LMX_HD float uncapped_bound(double bound, float scale) {
              : static_cast<float>(bound);
 }
 
-// A logit below which no token can be the last one that top-p keeps: tokens below it weigh less
-// than half of 1 - top_p together. Only a filter: it need not be exact.
-LMX_HD float top_p_floor(RowTotal t, float top_p, float scale, int64_t vocab_size) {
-  const double floor = (1.0 - top_p) * t.total / (2.0 * static_cast<double>(vocab_size));
-  const double exponent = static_cast<double>(t.top) + exact::log(floor) / exact::kLn2;
-  return uncapped_bound((exponent - 1.0) / static_cast<double>(scale), scale);
-}
-
 // The logit at which a token has min_p times the probability of the largest logit.
 LMX_HD float min_p_logit(float largest, float min_p, float scale) {
   const double temperature = 1.0 / (static_cast<double>(scale) * exact::kLn2);

@@ -5,7 +5,6 @@
 
 #include <array>
 
-#include "common/exact.h"
 #include "common/philox.h"
 #include "common/pool.h"
 #include "common/py_tensor.h"
@@ -95,13 +94,6 @@ bool shared_pool_has_threads() {
 }  // namespace
 
 PYBIND11_MODULE(lmx_native, m) {
-  m.def("weight",
-        [](float x, float scale, float top) { return lmx::exact::weight(x, scale, top); });
-  m.def("exp2_fraction", [](float f) { return lmx::exact::exp2_fraction(f); });
-  m.def("weight_top", &lmx::exact::weight_top);
-  m.def("scale_exp2", &lmx::exact::scale_exp2);
-  m.def("pow2", &lmx::exact::pow2);
-  m.def("log", &lmx::exact::log);
   m.def("philox", &philox);
   m.def("row_sum", &row_sum);
   m.def("sum_in_pool", &sum_in_pool);
