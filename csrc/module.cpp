@@ -1,10 +1,12 @@
-// csrc/module.cpp: the importable _C: build facts. Compiled for the baseline, so that it can say on
-// an old machine what is missing.
+// csrc/module.cpp: the importable _C: build facts and host classes. Compiled for the baseline, so
+// that it can say on an old machine what is missing.
 #include <pybind11/pybind11.h>
 
 #include "common/isa.h"
+#include "ngram/host/module.h"
 
 PYBIND11_MODULE(_C, m) {
   m.attr("cpu_isa") = lmx::isa_name(lmx::isa_level());
   m.attr("torch_target") = LMX_TORCH_TARGET;
+  lmx::ngram::bind(m);
 }

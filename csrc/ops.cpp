@@ -32,4 +32,49 @@ STABLE_TORCH_LIBRARY(LMX_NAMESPACE, m) {  // lmx; lmx_simt in the test harness
   m.def("vocab_mask_and_(Tensor(a!) token_bitmask, Tensor other) -> ()");
   m.def("vocab_mask_or_(Tensor(a!) token_bitmask, Tensor other) -> ()");
   m.def("vocab_mask_popcount(Tensor token_bitmask, int vocab_size=-1) -> Tensor count");
+  // ngram: suffix-array indexes of a corpus                                             csrc/ngram
+  m.def("ngram_sa_build(Tensor text, int vocab_size, int num_suffixes) -> Tensor sa");
+  m.def(
+      "ngram_find(Tensor text, Tensor sa, Tensor lut, Tensor skey, Tensor shards, Tensor qtok, "
+      "Tensor qoff, int vocab_size, int ptr_bytes=0, Tensor? hint=None, Tensor(a!)? "
+      "status=None) -> (Tensor rng, Tensor cnt)");
+  m.def(
+      "ngram_longest_suffix(Tensor text, Tensor sa, Tensor lut, Tensor skey, Tensor shards, "
+      "Tensor qtok, Tensor qoff, int vocab_size, int ptr_bytes=0, int max_len=0, int "
+      "min_count=1, Tensor? prev_len=None, Tensor(a!)? status=None) -> (Tensor len, Tensor rng, "
+      "Tensor cnt)");
+  m.def(
+      "ngram_longest_prefix(Tensor text, Tensor sa, Tensor lut, Tensor skey, Tensor shards, "
+      "Tensor qtok, Tensor qoff, int vocab_size, int ptr_bytes=0, Tensor(a!)? status=None) -> "
+      "Tensor len");
+  m.def(
+      "ngram_next_prob(Tensor text, Tensor sa, Tensor lut, Tensor skey, Tensor shards, Tensor "
+      "rng, Tensor depth, Tensor tok, int vocab_size, int eos_id=-1, int ptr_bytes=0, "
+      "Tensor(a!)? status=None) -> (Tensor num, Tensor den)");
+  m.def(
+      "ngram_ntd(Tensor text, Tensor sa, Tensor lut, Tensor skey, Tensor shards, Tensor rng, "
+      "Tensor depth, int vocab_size, int capacity, int eos_id=-1, int ptr_bytes=0, int "
+      "max_support=0, Tensor(a!)? status=None) -> (Tensor crow, Tensor tok, Tensor num, Tensor "
+      "den, Tensor approx)");
+  m.def(
+      "ngram_ntd_dense(Tensor text, Tensor sa, Tensor lut, Tensor skey, Tensor shards, Tensor "
+      "rng, Tensor depth, int vocab_size, int eos_id=-1, int ptr_bytes=0, int max_support=0, "
+      "Tensor(a!)? status=None) -> Tensor probs");
+  m.def(
+      "ngram_ntd_topk(Tensor text, Tensor sa, Tensor lut, Tensor skey, Tensor shards, Tensor "
+      "rng, Tensor depth, int vocab_size, int k, int eos_id=-1, int ptr_bytes=0, int "
+      "max_support=0, Tensor(a!)? status=None) -> (Tensor tok, Tensor num)");
+  m.def(
+      "ngram_score(Tensor text, Tensor sa, Tensor lut, Tensor skey, Tensor shards, Tensor qtok, "
+      "Tensor qoff, int vocab_size, int eos_id=-1, int ptr_bytes=0, int max_len=0, int "
+      "min_count=1, Tensor(a!)? status=None) -> (Tensor suffix_len, Tensor den, Tensor num, "
+      "Tensor distinct)");
+  m.def(
+      "ngram_locate(Tensor text, Tensor sa, Tensor lut, Tensor skey, Tensor shards, Tensor "
+      "docs, Tensor rng, int vocab_size, int k, int seed=0, int ptr_bytes=0, Tensor(a!)? "
+      "status=None) -> Tensor found");
+  m.def(
+      "ngram_mix(Tensor logits, Tensor lse, Tensor crow, Tensor tok, Tensor num, float "
+      "lam_sparse, float lam_dense, Tensor? suffix_len=None, int min_suffix_len=0, Tensor(a!)? "
+      "status=None) -> Tensor logprobs");
 }

@@ -2,18 +2,26 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import torch
+from ngram.cases import CASES as NGRAM_CASES
 from torch import Tensor
 
 
 @dataclass(frozen=True)
 class Sample:
-    """Arguments of one call; `by_row` are the positions of those that hold one entry per row."""
+    """Arguments of one call; `by_row` are the positions of those that hold one entry per row.
+
+    Where rows are of different lengths, `rows` takes arguments and results apart: count,
+    take(args, rows), split(results, args, rows).
+    """
 
     name: str
     args: tuple
     by_row: tuple[int, ...] = (0,)
+    rows: Any = None
 
     def fresh(self) -> tuple:
         """Copies, for ops that write."""
@@ -163,6 +171,11 @@ def word_pairs() -> Iterator[Sample]:
         yield Sample(str(size), (make_bitmask(3, size), make_bitmask(3, size)), (0, 1))
 
 
+def ngram_rows(op: str) -> Iterator[Sample]:
+    for name, args, rows in NGRAM_CASES[op]():
+        yield Sample(name, args, (), rows)
+
+
 SAMPLES: dict[str, Callable[[], Iterator[Sample]]] = {
     "vocab_argmax": masked_rows,
     "vocab_softmax": shaped_rows,
@@ -176,6 +189,7 @@ SAMPLES: dict[str, Callable[[], Iterator[Sample]]] = {
     "vocab_mask_and_": word_pairs,
     "vocab_mask_or_": word_pairs,
     "vocab_mask_popcount": words,
+    **{op: partial(ngram_rows, op) for op in NGRAM_CASES},
 }
 
 

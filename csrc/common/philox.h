@@ -12,6 +12,7 @@ enum class Purpose : uint32_t {
   gumbel = 2,
   draft_draw = 3,
   branch_seed = 4,  // the seeds of parallel answers to one prompt
+  occurrence = 5,   // which of many occurrences of a string are shown
 };
 
 struct Philox4 {

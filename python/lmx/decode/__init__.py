@@ -2,6 +2,7 @@
 
 from .engine import Engine
 from .generation import Generation, Stats, TokenLogprob
+from .infgram import InfgramMix
 from .loop import generate
 from .sampling import Sampling, branches
 from .scoring import score
@@ -9,6 +10,7 @@ from .scoring import score
 __all__ = [
     "Engine",
     "Generation",
+    "InfgramMix",
     "Sampling",
     "Stats",
     "TokenLogprob",

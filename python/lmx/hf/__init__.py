@@ -1,6 +1,12 @@
 """Transformers: logits processors, and the decode loop as a ``custom_generate`` callable."""
 
 from .custom_generate import generate
-from .processors import LogitsProcessor, VocabMask, as_processor
+from .processors import InfgramLogitsProcessor, LogitsProcessor, VocabMask, as_processor
 
-__all__ = ["LogitsProcessor", "VocabMask", "as_processor", "generate"]
+__all__ = [
+    "InfgramLogitsProcessor",
+    "LogitsProcessor",
+    "VocabMask",
+    "as_processor",
+    "generate",
+]

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from .. import vocab
+from ..decode.infgram import InfgramMix
 from ..decode.options import Processor
 
 
@@ -50,6 +51,18 @@ class VocabMask(LogitsProcessor):
         bitmask = self._token_bitmask.to(scores.device)
         vocab.mask_apply_(scores, bitmask.expand(scores.shape[0], -1).contiguous())
         return scores
+
+
+class InfgramLogitsProcessor(LogitsProcessor):
+    """Mixes each row with an n-gram index: ``lmx.decode.InfgramMix`` in Transformers' form."""
+
+    def __init__(self, mix: InfgramMix) -> None:
+        """Take the index and the weights."""
+        self._mix = mix
+
+    def edit(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        """Return log-probabilities of the mixture."""
+        return self._mix.rows(input_ids, scores).to(scores.dtype)
 
 
 def as_processor(processor: Callable[[Tensor, Tensor], Tensor]) -> Processor:

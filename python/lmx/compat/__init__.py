@@ -1,0 +1,1 @@
+"""Other packages' faces over lmx."""

@@ -1,0 +1,277 @@
+"""Directories of infini-gram: its own engine beside ours, where the package is installed."""
+
+import importlib.util
+import random
+import resource
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from ngram.corpora import Corpus, foreign
+
+from lmx import ngram
+from lmx.compat.infini_gram import InfiniGramEngine
+from lmx.errors import CorruptIndexError, VersionError
+from lmx.ngram.foreign import convert, read_infini_gram
+
+has_peer = importlib.util.find_spec("infini_gram") is not None
+EOS = 2
+
+
+def write_v4(docs, folder, ptr_bytes=3):
+    """The files that infini-gram's tool writes, by the naive way."""
+    corpus = Corpus("v4", docs, 65535, eos_id=EOS)
+    tensors = foreign(corpus, ptr_bytes)
+    folder.mkdir()
+    tensors.text.numpy().tofile(folder / "tokenized.0")
+    tensors.sa.numpy().tofile(folder / "table.0")
+    (tensors.docs[:-1].numpy() * 2).astype(np.uint64).tofile(folder / "offset.0")
+    return folder
+
+
+def skewed(sizes, seed):
+    """Tokens of very different frequency, the end token among them."""
+    draw = random.Random(seed)
+    return [[int(draw.paretovariate(0.7)) % 300 for _ in range(n)] for n in sizes]
+
+
+@pytest.fixture(scope="module")
+def docs():
+    return skewed([900, 0, 300, 1, 40], 0) + [[7, 8, 9]]
+
+
+@pytest.fixture(scope="module")
+def folder(docs, tmp_path_factory):
+    return write_v4(docs, tmp_path_factory.mktemp("v4") / "index")
+
+
+@pytest.fixture(scope="module")
+def ours(folder):
+    return InfiniGramEngine(index_dir=str(folder), eos_token_id=EOS)
+
+
+def prompts(docs, count, seed):
+    draw, flat = random.Random(seed), [t for doc in docs for t in doc]
+    found = [[]]
+    for _ in range(count):
+        start, size = draw.randrange(len(flat) - 8), draw.choice((1, 1, 2, 3, 6))
+        found.append(
+            [*flat[start : start + size], *([draw.randrange(300)] * (draw.random() < 0.2))]
+        )
+    return found
+
+
+def test_results_are_ours(docs, folder, ours):
+    native = Corpus("docs", docs, 65535, eos_id=EOS).index()
+    for prompt in prompts(docs, 100, 1)[1:]:
+        assert ours.count(prompt) == {"count": native.count(prompt), "approx": False}
+        found = ours.infgram_ntd(prompt, max_support=10**6)
+        exact = native.infgram_ntd([prompt])
+        assert found["prompt_cnt"] == int(exact.den) and not found["approx"]
+        assert {t: r["cont_cnt"] for t, r in found["result_by_token_id"].items()} == exact.counts()
+        token = prompt[-1]
+        p = native.infgram_prob(prompt[:-1], token)
+        expected = {
+            "prompt_cnt": p.den,
+            "cont_cnt": p.num,
+            "prob": p.prob,
+            "suffix_len": p.suffix_len,
+        }
+        if len(prompt) > 1:
+            assert ours.infgram_prob(prompt[:-1], token) == expected
+    assert ours.get_total_doc_cnt() == len(docs)
+    text = docs[0][5:30] + [299, 299] + docs[2][:9]
+    assert ours.creativity(text) == {"rs": native.creativity(text)}
+
+
+def test_the_end_of_the_corpus(ours):
+    """The last tokens of all: what follows is the end of a document, and nothing else hides it."""
+    assert ours.prob([7, 8, 9], EOS)["cont_cnt"] == 1
+    assert ours.ntd([7, 8, 9])["result_by_token_id"] == {EOS: {"cont_cnt": 1, "prob": 1.0}}
+    found = ours.ntd([9])
+    assert sum(r["cont_cnt"] for r in found["result_by_token_id"].values()) == found["prompt_cnt"]
+    assert len(found["result_by_token_id"]) > 1
+
+
+def test_bad_arguments(ours):
+    ids = "must be a list of integers in range [0, 65535]"
+    assert ours.count("ab") == {"error": f"input_ids {ids}"}
+    assert ours.count([1, 70000]) == {"error": f"input_ids {ids}"}
+    assert ours.count([1, True]) == {"error": f"input_ids {ids}"}
+    assert ours.prob([1], -1) == {"error": "cont_id must be an integer in range [0, 65535]"}
+    assert ours.ntd([1], max_support=0) == {"error": "max_support must be a positive integer"}
+    assert "cnf must be" in ours.count_cnf([[]])["error"]
+    assert "max_clause_freq" in ours.count_cnf([[[1]]], max_clause_freq=0)["error"]
+    assert "s must be" in ours.get_doc_by_rank(3, 0)["error"]
+    assert "ptr must be" in ours.get_doc_by_ptr(0, 3)["error"]
+    assert "doc_ix must be" in ours.get_doc_by_ix(99)["error"]
+    assert "maxnum" in ours.search_docs([1], maxnum=0)["error"]
+    with pytest.raises(NotImplementedError, match="attribute is not built yet"):
+        ours.attribute([1], [2], 1, 1, False)
+
+
+@pytest.mark.parametrize("version", [5, 6])
+def test_other_versions_are_refused(folder, version):
+    with pytest.raises(ValueError, match=f"expected version 4, got {version}"):
+        InfiniGramEngine(index_dir=str(folder), eos_token_id=EOS, version=version)
+
+
+def test_damaged_directories(docs, tmp_path):
+    folder = write_v4(docs, tmp_path / "a")
+    for name, cut in (("table.0", 1), ("tokenized.0", 1), ("tokenized.0", 64), ("offset.0", 3)):
+        path = folder / name
+        raw = path.read_bytes()
+        path.write_bytes(raw[:-cut])
+        with pytest.raises(CorruptIndexError):
+            read_infini_gram(folder, eos_id=EOS)
+        path.write_bytes(raw)
+    table = folder / "table.0"
+    raw = table.read_bytes()
+    table.write_bytes(b"\xff" * len(raw))  # pointers far outside
+    index = read_infini_gram(folder, eos_id=EOS)
+    for ask in (
+        lambda: index.count([1]),
+        lambda: index.count([[1]]),
+        lambda: index.infgram_ntd([1]),
+    ):
+        with pytest.raises(CorruptIndexError):
+            ask()
+    (folder / "offset.0").write_bytes((5).to_bytes(8, "little"))
+    with pytest.raises(CorruptIndexError, match="offset.0"):
+        read_infini_gram(folder, eos_id=EOS)
+    (folder / "table.0").unlink()
+    with pytest.raises(CorruptIndexError, match="table.0"):
+        read_infini_gram(folder, eos_id=EOS)
+    with pytest.raises(CorruptIndexError, match="no tokenized.0"):
+        read_infini_gram(tmp_path, eos_id=EOS)
+    (tmp_path / "tokenized").write_bytes(b"")
+    with pytest.raises(VersionError):
+        read_infini_gram(tmp_path, eos_id=EOS)
+
+
+def test_convert(docs, folder, tmp_path):
+    options = ngram.BuildOptions(vocab_size=400, eos_id=EOS, token_dtype="u16")
+    convert(folder, tmp_path / "a.lmxn", options)
+    index = ngram.open(tmp_path / "a.lmxn", verify_level="full")
+    assert [index.get_doc(i) for i in range(index.num_docs)] == docs
+
+
+# ---- beside the package --------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def both(tmp_path_factory):
+    """Enough text for its tool, indexed by it."""
+    if not has_peer:
+        pytest.skip("infini-gram is not installed")
+    docs = skewed([60_000, 0, 9_000, 1, 400], 5)
+    folder = tmp_path_factory.mktemp("peer")
+    sep = [0xFFFF]
+    text = np.array([t for doc in docs for t in sep + doc], dtype=np.uint16)
+    text.tofile(folder / "tokenized.0")
+    starts = np.cumsum([0, *(2 * len(doc) + 2 for doc in docs)])[:-1]
+    starts.astype(np.uint64).tofile(folder / "offset.0")
+    files = str(min(1024, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+    command = [
+        sys.executable,
+        "-m",
+        "infini_gram.indexing",
+        "--version",
+        "4",
+        "--token_dtype",
+        "u16",
+    ]
+    command += [x for name in ("data", "save", "temp") for x in (f"--{name}_dir", str(folder))]
+    subprocess.run(
+        [*command, "--cpus", "1", "--mem", "1", "--ulimit", files], check=True, capture_output=True
+    )
+    from infini_gram.engine import InfiniGramEngine as Peer
+
+    peer = Peer(index_dir=str(folder), eos_token_id=EOS, vocab_size=65535)
+    return docs, peer, InfiniGramEngine(index_dir=str(folder), eos_token_id=EOS)
+
+
+def fields(result, drop=()):
+    return {k: v for k, v in result.items() if k not in drop}
+
+
+def test_equal_to_the_package(both):
+    """Counts, segments, probabilities and exact distributions, wherever that engine is right."""
+    docs, peer, ours = both
+    for prompt in prompts(docs, 1500, 2):
+        assert ours.find(prompt) == peer.find(prompt)
+        assert ours.count(prompt) == peer.count(prompt)
+        token = (prompt or [1])[-1]
+        if token != EOS:  # there the package leaves out the ends of documents
+            assert ours.prob(prompt, token) == peer.prob(prompt, token)
+            assert ours.infgram_prob(prompt, token) == peer.infgram_prob(prompt, token)
+        assert ours.ntd(prompt, max_support=10**6) == peer.ntd(prompt, max_support=10**6)
+        assert ours.infgram_ntd(prompt, max_support=10**6) == peer.infgram_ntd(
+            prompt, max_support=10**6
+        )
+
+
+@pytest.mark.parametrize("support", [1, 2, 3, 7, 10, 20, 50, 333, 1000])
+def test_equal_approximations(both, support):
+    docs, peer, ours = both
+    for prompt in prompts(docs, 150, support):
+        assert ours.ntd(prompt, max_support=support) == peer.ntd(prompt, max_support=support), (
+            prompt
+        )
+
+
+def test_equal_documents(both):
+    docs, peer, ours = both
+    drop = ("metadata",)
+    for rank in range(0, 69_000, 2801):
+        for size in (1, 6, 7, 100):
+            assert fields(ours.get_doc_by_rank(0, rank, size), drop) == fields(
+                peer.get_doc_by_rank(0, rank, size), drop
+            )
+        assert fields(ours.get_doc_by_rank_2(0, rank, 3, 4), drop) == fields(
+            peer.get_doc_by_rank_2(0, rank, 3, 4), drop
+        )
+        assert fields(ours.get_doc_by_ptr(0, 2 * rank, 9), drop) == fields(
+            peer.get_doc_by_ptr(0, 2 * rank, 9), drop
+        )
+    for doc in range(len(docs)):
+        for size in (1, 7, 500):
+            assert fields(ours.get_doc_by_ix(doc, size), drop) == fields(
+                peer.get_doc_by_ix(doc, size), drop
+            )
+            assert fields(ours.get_doc_by_ix_2(doc, size), drop) == fields(
+                peer.get_doc_by_ix_2(doc, size), drop
+            )
+    assert ours.get_total_doc_cnt() == peer.get_total_doc_cnt()
+    assert ours.compute_unigram_counts(0) == dict(peer.compute_unigram_counts(0))
+    for text in (docs[0][:40], docs[2][5:30] + [299] * 3, []):
+        assert ours.creativity(text) == peer.creativity(text)
+
+
+def test_equal_conjunctions(both):
+    docs, peer, ours = both
+    draw = random.Random(3)
+    for _ in range(60):
+        cnf = []
+        for _ in range(draw.choice((1, 2, 2, 3))):
+            start = draw.randrange(50_000)
+            cnf.append(
+                [
+                    docs[0][start + k : start + k + draw.choice((1, 2))]
+                    for k in range(draw.choice((1, 2)))
+                ]
+            )
+        near = draw.choice((5, 50, 100))
+        a, b = ours.find_cnf(cnf, max_diff_tokens=near), peer.find_cnf(cnf, max_diff_tokens=near)
+        if not b["approx"]:
+            assert (a["cnt"], a["approx"]) == (b["cnt"], b["approx"]), cnf
+
+
+def test_where_the_package_errs(both):
+    """Differences on purpose, each tested on both sides."""
+    docs, peer, ours = both
+    last = docs[-1][-2:]
+    assert peer.prob(last, EOS)["cont_cnt"] < ours.prob(last, EOS)["cont_cnt"]
+    assert ours.prob(last, EOS)["cont_cnt"] == ours.ntd(last)["result_by_token_id"][EOS]["cont_cnt"]
+    assert peer.count([0xFFFF])["count"] == len(docs) and ours.count([0xFFFF])["count"] == 0
