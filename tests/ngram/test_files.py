@@ -168,7 +168,7 @@ def test_queries_outside_the_vocabulary(built):
     for offsets in ([0, 3, 2], [0, 9], [-1, 2]):
         with pytest.raises(ValueError, match="offsets"):
             index.find((torch.tensor([1, 2, 3]), torch.tensor(offsets)))
-    with pytest.raises(TypeError):
+    with pytest.raises((TypeError, ValueError)):
         index.count(["a"])
 
 
@@ -427,3 +427,26 @@ def test_fork_after_open(built):
     if child == 0:
         os._exit([index.count(q) for q in queries] != expected)
     assert os.waitpid(child, 0)[1] == 0
+
+
+INTERRUPTED = """
+import sys
+import numpy as np
+from lmx import ngram
+doc = np.zeros(8_000_000, dtype=np.uint16)
+started = lambda what, share: print(what, flush=True)
+ngram.build([doc], sys.argv[1], ngram.BuildOptions(vocab_size=300), progress=started)
+"""
+
+
+def test_ctrl_c_stops_a_build(tmp_path):
+    target = tmp_path / "a.lmxn"
+    command = [sys.executable, "-c", INTERRUPTED, str(target)]
+    child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert child.stdout.readline().strip() == "sorting"
+    child.send_signal(signal.SIGINT)
+    _, said = child.communicate(timeout=30)
+    assert child.returncode != 0 and "KeyboardInterrupt" in said
+    assert not target.exists() and (tmp_path / "a.lmxn.tmp").is_dir()
+    ngram.build([[1, 2]], target, BuildOptions(vocab_size=300), resume=True)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.lmxn"]

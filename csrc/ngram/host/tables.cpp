@@ -113,7 +113,7 @@ const char* check_samples(const Tables& t, int64_t samples, int64_t seed, int64_
         uint64_t{philox_word(seed, i, 0, 0, 0)} << 32 | philox_word(seed, i, 0, 1, 0);
     const auto r = static_cast<int64_t>(draw % static_cast<uint64_t>(t.num_suffixes));
     *where = r;
-    const int64_t a = t.sa[r], b = r + 1 < t.num_suffixes ? t.sa[r + 1] : -1;
+    const int64_t a = t.sa[r], b = r + 1 < t.num_suffixes ? int64_t{t.sa[r + 1]} : -1;
     if (a >= t.num_tokens || b >= t.num_tokens || text[a] == kSep || (b >= 0 && text[b] == kSep))
       return "a pointer that leads to no token";
     if (b >= 0 && !in_order(text, t.num_tokens, a, b)) return "neighbours out of order";

@@ -53,12 +53,15 @@ class InfgramMix:
             min_count=self.min_count,
         )
         rows = logits.float()
+        device = rows.device
         return ngram.mix(
             rows,
             vocab.lse(rows)[0],
-            *(t.to(rows.device) for t in (found.crow, found.tok, found.num)),
+            found.crow.to(device),
+            found.tok.to(device),
+            found.num.to(device),
             self.lam_sparse,
             self.lam_dense,
-            suffix_len=found.suffix_len.to(rows.device),
+            suffix_len=found.suffix_len.to(device),
             min_suffix_len=self.min_suffix_len,
         )

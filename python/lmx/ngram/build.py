@@ -32,7 +32,7 @@ from .files import (
 
 ORDER = "numeric-sepstop"
 MAX_SHARD_TOKENS = 2**31 - 2
-_DTYPES = {"u8": np.uint8, "u16": np.uint16, "u32": np.uint32}
+_DTYPES: dict[str, Any] = {"u8": np.uint8, "u16": np.uint16, "u32": np.uint32}
 _OWNER = "lmx-build.json"  # says that a folder is ours to replace
 Tokens = Sequence[int] | Any  # a row of tokens: a list, an array, a tensor
 Progress = Callable[[str, float], None]
@@ -336,7 +336,7 @@ def _shard(
     text = np.full(docs[-1] + 1, options.sep, dtype=options.numpy_dtype)
     for begin, row in zip(docs, rows, strict=False):
         text[begin + 1 : begin + 1 + len(row)] = row
-    digest = hashlib.sha256(memoryview(text).cast("B"))
+    digest = hashlib.sha256(text.data)
     digest.update("\0".join(meta or []).encode())
     return _Shard(number, text, docs, meta, digest.hexdigest())
 

@@ -1,9 +1,9 @@
 """Conjunctions of alternatives: strings that occur near each other.
 
-Each clause is a list of strings, any of which will do. Windows ``[l, r]`` begin at the occurrences
-of the rarest clause; for each next clause a window grows to the last occurrence before its end, or
-to the first behind its beginning, where that is at most ``max_diff_tokens`` away (both where both
-are); it ends where neither is, and a window over the end of a document does not count.
+Each clause is a list of strings, any of which will do. Windows ``[l, r]`` begin as the occurrences
+of the rarest clause. For each next clause a window grows to the last occurrence before its end and
+to the first at or behind its beginning, each where that is in the same document and at most
+``max_diff_tokens`` away; a window with neither is dropped. The count is the number of windows.
 """
 
 from collections.abc import Sequence
@@ -51,8 +51,8 @@ def count_cnf(
         first = occurrences[0][0][shard]
         found = torch.stack([first, first], -1)
         for positions, _, _ in occurrences[1:]:
-            found = _grow(found, positions[shard], max_diff_tokens)
-        windows.append(found[_within_document(index, shard, found)])
+            found = _grow(index, shard, found, positions[shard], max_diff_tokens)
+        windows.append(found)
     count = sum(len(w) for w in windows)
     approx = any(total != kept for _, total, kept in occurrences)
     return CnfResult(round(count * scale), approx, windows)
@@ -79,24 +79,21 @@ def _sampled(
     return [torch.cat(parts).sort().values for parts in found], total, kept
 
 
-def _grow(windows: Tensor, positions: Tensor, most: int) -> Tensor:
+def _grow(index: "Index", shard: int, windows: Tensor, positions: Tensor, most: int) -> Tensor:
     if not len(positions) or not len(windows):
         return windows[:0]
-    left, right = windows.unbind(-1)
+    left, right = (column.contiguous() for column in windows.unbind(-1))
     before = torch.searchsorted(positions, right) - 1  # the last one before the end
     behind = torch.searchsorted(positions, left)  # the first at or behind the beginning
     a = positions[before.clamp(min=0)]
     b = positions[behind.clamp(max=len(positions) - 1)]
-    to_left = (before >= 0) & (left - a <= most)
+    here = index.documents_at(shard, left)
+    to_left = (before >= 0) & (left - a <= most) & (index.documents_at(shard, a) == here)
     to_right = (behind < len(positions)) & (b - right <= most)
-    grown_left = torch.stack([torch.minimum(left, a), right], -1)[to_left]
-    grown_right = torch.stack([left, torch.maximum(right, b)], -1)[to_right]
-    return torch.cat([grown_left, grown_right]).unique(dim=0)
-
-
-def _within_document(index: "Index", shard: int, windows: Tensor) -> Tensor:
-    left, right = windows.unbind(-1)
-    return index.documents_at(shard, left) == index.documents_at(shard, right)
+    to_right &= index.documents_at(shard, b) == here
+    grown_left = torch.where(to_left, torch.minimum(left, a), left)
+    grown_right = torch.where(to_right, torch.maximum(right, b), right)
+    return torch.stack([grown_left, grown_right], -1)[to_left | to_right]
 
 
 def documents_of_cnf(index: "Index", clauses: Clauses) -> list[int]:

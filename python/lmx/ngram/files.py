@@ -85,14 +85,14 @@ def sync_folder(path: Path) -> None:
 
 def write_file(path: Path, header: Header, payload: "np.ndarray[Any, Any]") -> None:
     """Write header, payload and checksums, durably."""
-    raw = memoryview(np.ascontiguousarray(payload).reshape(-1)).cast("B")
+    raw = np.ascontiguousarray(payload).reshape(-1).view(np.uint8)
     sums = []
     with open(path, "wb") as file:
         file.write(header.encode())
         for begin in range(0, len(raw), BLOCK_BYTES):
             block = raw[begin : begin + BLOCK_BYTES]
             sums.append(_C.ngram.crc32c(block))
-            file.write(block)
+            file.write(block.data)
         file.write(struct.pack(f"<{len(sums)}I", *sums))
         file.flush()
         os.fsync(file.fileno())

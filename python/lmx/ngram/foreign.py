@@ -18,7 +18,7 @@ from .. import _C
 from ..errors import CorruptIndexError, VersionError
 from .build import BuildOptions, BuildReport, build
 from .index import Index
-from .loading import _tensor
+from .loading import tensor_of
 from .tensors import SHARD_COLUMNS, IndexTensors
 
 WIDTHS = {"u8": 1, "u16": 2, "u32": 4}
@@ -73,8 +73,8 @@ def read_infini_gram(
         at += num_docs + 1
     sep = 2 ** (8 * width) - 1
     tensors = IndexTensors(
-        text=_tensor(texts, _TORCH[width]),
-        sa=_tensor(tables, torch.uint8),
+        text=tensor_of(texts, _TORCH[width]),
+        sa=tensor_of(tables, torch.uint8),
         lut=torch.empty(0, 0, dtype=torch.int64),
         skey=torch.empty(0, dtype=torch.int64),
         docs=torch.from_numpy(np.concatenate(docs)),

@@ -183,9 +183,6 @@ class Index:
 
     # ---- queries as tensors ----
 
-    def _single(self, query: Query) -> "_C.ngram.Searcher | None":
-        return self._searcher
-
     def rows(self, queries: Queries) -> tuple[Tensor, Tensor]:
         """Ragged rows on the index's device, checked where the index is strict."""
         if isinstance(queries, tuple) and len(queries) == 2 and isinstance(queries[0], Tensor):
@@ -405,7 +402,11 @@ class Index:
         """Up to k occurrences with ``context`` tokens of their document on either side."""
         found = self.locate([list(query)], k, seed=seed)[0].tolist()
         size = len(query)
-        return [self._snippet(*row, size, context) for row in found if row[0] >= 0]
+        return [
+            self._snippet(shard, position, doc, offset, size, context)
+            for shard, position, doc, offset in found
+            if shard >= 0
+        ]
 
     def get_doc(self, number: int) -> list[int]:
         """The tokens of a document."""
@@ -565,7 +566,7 @@ def open_index(
     for name, wanted in (("vocab_size", vocab_size), ("eos_id", eos_id)):
         if wanted is not None and wanted != first.get(name):
             raise ValueError(f"open: expected {name} {wanted}, got {first.get(name)!r}")
-    tensors, _ = load(parts, ram=mode != "mmap")
+    tensors = load(parts, ram=mode != "mmap")
     verify(parts, tensors, verify_level)
     index = Index(tensors, parts, strict=strict)
     return index.to("cuda") if mode == "cuda" else index

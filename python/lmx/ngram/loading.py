@@ -1,6 +1,7 @@
 """From the files of an index to its tensors."""
 
 import os
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,8 +86,8 @@ def _headers(
     return headers
 
 
-def load(parts: Sequence[Part], ram: bool) -> tuple[IndexTensors, list[Any]]:
-    """Map or read the files of all parts; return tensors and what keeps their memory."""
+def load(parts: Sequence[Part], ram: bool) -> IndexTensors:
+    """Map or read the files of all parts."""
     first = parts[0].manifest
     vocab, elem = int(first["vocab_size"]), TOKEN_BYTES[first["token_dtype"]]
     shards = [(part, i) for part in parts for i in range(len(part.headers))]
@@ -102,7 +103,7 @@ def load(parts: Sequence[Part], ram: bool) -> tuple[IndexTensors, list[Any]]:
         except RuntimeError as fault:
             raise CorruptIndexError(str(fault)) from None
         width = elem if kind == "text" else _ELEMENT[kind]
-        big[kind] = (_tensor(mapping, _TORCH[width]), [o // width for o in mapping.offsets])
+        big[kind] = (tensor_of(mapping, _TORCH[width]), [o // width for o in mapping.offsets])
     lut = [_small(part, i, "lut") for part, i in shards]
     docs = [_small(part, i, "docs") for part, i in shards]
     rows, doc_off = [], 0
@@ -114,7 +115,7 @@ def load(parts: Sequence[Part], ram: bool) -> tuple[IndexTensors, list[Any]]:
         rows.append([text_off, n, sa_off, m, skey_off, doc_off, d, part.sign])
         doc_off += d + 1
     eos = first["eos_id"]
-    tensors = IndexTensors(
+    return IndexTensors(
         text=big["text"][0],
         sa=big["sa"][0],
         lut=torch.from_numpy(np.stack(lut))
@@ -126,25 +127,16 @@ def load(parts: Sequence[Part], ram: bool) -> tuple[IndexTensors, list[Any]]:
         vocab_size=vocab,
         eos_id=-1 if eos is None else int(eos),
     )
-    return tensors, []
 
 
-def _tensor(mapping: "_C.ngram.Mapping", dtype: torch.dtype) -> Tensor:
+def tensor_of(mapping: "_C.ngram.Mapping", dtype: torch.dtype) -> Tensor:
+    """The memory of a mapping as a tensor, which keeps it."""
     if len(memoryview(mapping)) == 0:
         return torch.empty(0, dtype=dtype)
-    # Read-only memory; numpy knows, torch would warn.
-    array = np.frombuffer(mapping, dtype=np.dtype(f"u{dtype.itemsize}"))
-    signed = array.view(f"i{dtype.itemsize}") if dtype != torch.uint8 else array
-    with np.errstate(all="ignore"):
-        return _quiet_from_numpy(signed)
-
-
-def _quiet_from_numpy(array: "np.ndarray[Any, Any]") -> Tensor:
-    import warnings
-
+    array = np.frombuffer(memoryview(mapping), dtype=np.uint8)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # "not writable": nothing here writes
-        return torch.from_numpy(array)
+        warnings.simplefilter("ignore")  # the memory is read-only, and nobody writes
+        return torch.from_numpy(array).view(dtype)
 
 
 def _small(part: Part, shard: int, kind: str) -> "np.ndarray[Any, Any]":

@@ -1,6 +1,7 @@
 """An index of documents in memory, without files."""
 
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,7 +11,7 @@ from .build import BuildOptions, BuildReport, Tokens, _plan
 from .index import Index
 from .tensors import SHARD_COLUMNS, IndexTensors
 
-_SIGNED = {1: np.uint8, 2: np.int16, 4: np.int32}
+_SIGNED: dict[int, Any] = {1: np.uint8, 2: np.int16, 4: np.int32}
 
 
 def from_documents(
@@ -32,8 +33,9 @@ def from_documents(
         skey = np.empty(-(-len(sa) // 64), dtype=np.int64)
         _C.ngram.fill_tables(text, text.itemsize, options.vocab_size, sa, lut, skey)
         rows.append([at[0], len(text), at[1], len(sa), at[2], at[3], num_docs, 1])
-        parts.append((text.view(_SIGNED[text.itemsize]), sa, skey, shard.docs, lut))
-        at = [a + len(x) for a, x in zip(at, parts[-1], strict=False)]
+        arrays = (text.view(_SIGNED[text.itemsize]), sa, skey, shard.docs)
+        parts.append((*arrays, lut))
+        at = [a + len(x) for a, x in zip(at, arrays, strict=True)]
     text, sa, skey, docs = (np.concatenate(x) for x in list(zip(*parts, strict=True))[:4])
     tensors = IndexTensors(
         text=torch.from_numpy(text),

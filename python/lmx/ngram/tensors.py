@@ -1,7 +1,7 @@
 """The tensors of an index, which every op of the room takes first."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -37,8 +37,15 @@ class IndexTensors:
 
     def to(self, device: torch.device | str) -> "IndexTensors":
         """A copy on another device."""
-        moved = (t.to(device) for t in (*self.main[:4], self.docs, self.shards))
-        return IndexTensors(*moved, self.vocab_size, self.eos_id, self.ptr_bytes)
+        return replace(
+            self,
+            text=self.text.to(device),
+            sa=self.sa.to(device),
+            lut=self.lut.to(device),
+            skey=self.skey.to(device),
+            docs=self.docs.to(device),
+            shards=self.shards.to(device),
+        )
 
 
 def ragged(
