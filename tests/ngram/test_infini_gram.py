@@ -275,12 +275,11 @@ def test_equal_documents(both):
 
 
 def test_equal_conjunctions(both):
-    """Of one and two clauses; from the third on the package's windows are a few others."""
     docs, peer, ours = both
     draw = random.Random(3)
     for _ in range(60):
         cnf = []
-        for _ in range(draw.choice((1, 2, 2))):
+        for _ in range(draw.choice((1, 2, 2, 3))):
             start = draw.randrange(50_000)
             cnf.append(
                 [
@@ -288,6 +287,8 @@ def test_equal_conjunctions(both):
                     for k in range(draw.choice((1, 2)))
                 ]
             )
+        if any(len({tuple(s) for s in clause}) < len(clause) for clause in cnf):
+            continue  # twice the same string counts twice here
         near = draw.choice((5, 50, 100))
         a, b = ours.find_cnf(cnf, max_diff_tokens=near), peer.find_cnf(cnf, max_diff_tokens=near)
         if not b["approx"]:

@@ -178,6 +178,8 @@ def test_samples_are_spread_evenly():
 
 def test_conjunctions():
     docs = [[1, 2, 9, 9, 3, 4], [1, 2] + [9] * 50 + [3, 4], [3, 4, 9, 1, 2], [1, 2]]
+    far = [8] * 100  # a window that reaches into another document is dropped
+    docs = [far + doc + far for doc in docs]
     index = Corpus("cnf", docs, 10).index()
     assert index.count_cnf([[[1, 2]], [[3, 4]]], max_diff_tokens=10) == (2, False)
     assert index.count_cnf([[[1, 2]], [[3, 4]]], max_diff_tokens=60) == (3, False)

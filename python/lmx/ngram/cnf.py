@@ -51,8 +51,10 @@ def count_cnf(
         first = occurrences[0][0][shard]
         found = torch.stack([first, first], -1)
         for positions, _, _ in occurrences[1:]:
-            found = _grow(index, shard, found, positions[shard], max_diff_tokens)
-        windows.append(found)
+            found = _grow(found, positions[shard], max_diff_tokens)
+        left, right = (column.contiguous() for column in found.unbind(-1))
+        inside = index.documents_at(shard, left) == index.documents_at(shard, right)
+        windows.append(found[inside])
     count = sum(len(w) for w in windows)
     approx = any(total != kept for _, total, kept in occurrences)
     return CnfResult(round(count * scale), approx, windows)
@@ -79,7 +81,7 @@ def _sampled(
     return [torch.cat(parts).sort().values for parts in found], total, kept
 
 
-def _grow(index: "Index", shard: int, windows: Tensor, positions: Tensor, most: int) -> Tensor:
+def _grow(windows: Tensor, positions: Tensor, most: int) -> Tensor:
     if not len(positions) or not len(windows):
         return windows[:0]
     left, right = (column.contiguous() for column in windows.unbind(-1))
@@ -87,10 +89,8 @@ def _grow(index: "Index", shard: int, windows: Tensor, positions: Tensor, most: 
     behind = torch.searchsorted(positions, left)  # the first at or behind the beginning
     a = positions[before.clamp(min=0)]
     b = positions[behind.clamp(max=len(positions) - 1)]
-    here = index.documents_at(shard, left)
-    to_left = (before >= 0) & (left - a <= most) & (index.documents_at(shard, a) == here)
+    to_left = (before >= 0) & (left - a <= most)
     to_right = (behind < len(positions)) & (b - right <= most)
-    to_right &= index.documents_at(shard, b) == here
     grown_left = torch.where(to_left, torch.minimum(left, a), left)
     grown_right = torch.where(to_right, torch.maximum(right, b), right)
     return torch.stack([grown_left, grown_right], -1)[to_left | to_right]
