@@ -78,7 +78,7 @@ LMX_HD int32_t locate_one(const LocateParams& p, int64_t q, int64_t i) {
     if (left < r[1] - r[0]) {
       const int64_t position = shard.position(r[0] + left);
       const int64_t doc = position < 0 ? -1 : document_of(shard, position);
-      if (doc < 0) return kStatusCorrupt;
+      if (doc < 0 || shard.docs[doc] < 0) return kStatusCorrupt;
       where[0] = s, where[1] = position, where[2] = docs_before + doc;
       where[3] = position - shard.docs[doc] - 1;
       return 0;
