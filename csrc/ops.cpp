@@ -5,6 +5,34 @@
 #include <torch/csrc/stable/library.h>
 
 STABLE_TORCH_LIBRARY(LMX_NAMESPACE, m) {  // lmx; lmx_simt in the test harness
+  // layerskip: the GEMM, norms and plans whose rows each have a weight group       csrc/layerskip
+  m.def(
+      "skip_plan(Tensor group, int num_groups, int block_m=128, Tensor? alias=None, "
+      "Tensor(a!)? status=None) -> (Tensor perm, Tensor offsets, Tensor tiles, Tensor info)");
+  m.def(
+      "skip_gemm(Tensor x, Tensor? weight=None, Tensor? group=None, *, Tensor[]? weights=None, "
+      "Tensor? bias=None, Tensor? residual=None, Tensor? row_scale=None, "
+      "Tensor? weight_scale=None, Tensor[]? plan=None, str activation=\"none\", "
+      "str format=\"dense\", str skipped=\"auto\", ScalarType? out_dtype=None, "
+      "Tensor(a!)? status=None) -> Tensor");
+  m.def(
+      "skip_gemm_out(Tensor x, Tensor(a!) out, Tensor? weight=None, Tensor? group=None, *, "
+      "Tensor[]? weights=None, Tensor? bias=None, Tensor? residual=None, Tensor? row_scale=None, "
+      "Tensor? weight_scale=None, Tensor[]? plan=None, str activation=\"none\", "
+      "str format=\"dense\", str skipped=\"auto\", Tensor(b!)? status=None) -> ()");
+  m.def(
+      "skip_swiglu(Tensor x, Tensor? gate=None, Tensor? up=None, Tensor? group=None, *, "
+      "Tensor[]? gates=None, Tensor[]? ups=None, Tensor? gate_scale=None, "
+      "Tensor? up_scale=None, Tensor[]? plan=None, str format=\"dense\", "
+      "ScalarType? out_dtype=None, Tensor(a!)? status=None) -> Tensor");
+  m.def(
+      "skip_rmsnorm(Tensor x, Tensor gamma, Tensor? group=None, float eps=1e-6, "
+      "Tensor(a!)? status=None) -> Tensor");
+  m.def(
+      "skip_layernorm(Tensor x, Tensor gamma, Tensor? beta=None, Tensor? group=None, "
+      "float eps=1e-5, Tensor(a!)? status=None) -> Tensor");
+  m.def("skip_gather(Tensor x, Tensor perm, int n, Tensor(a!)? status=None) -> Tensor");
+  m.def("skip_scatter(Tensor y, Tensor perm, Tensor(a!) out, Tensor(b!)? status=None) -> ()");
   // vocab: row operations over the vocabulary                                          csrc/vocab
   m.def(
       "vocab_argmax(Tensor logits, Tensor? token_bitmask=None, Tensor? mask_ids=None, "

@@ -1,7 +1,7 @@
 """The one list of cases per op, for op tests, opcheck, promise tests and benches."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -9,15 +9,35 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Sample:
-    """Arguments of one call; `by_row` are the positions of those that hold one entry per row."""
+    """Arguments of one call; `by_row` are the positions and names of those with one entry per row.
+
+    None: the results are no rows, so a part of the rows has another result.
+    """
 
     name: str
     args: tuple
-    by_row: tuple[int, ...] = (0,)
+    by_row: tuple[int | str, ...] | None = (0,)
+    kwargs: dict = field(default_factory=dict)
 
-    def fresh(self) -> tuple:
-        """Copies, for ops that write."""
-        return tuple(twin(a) if isinstance(a, Tensor) else a for a in self.args)
+    def fresh(self) -> "Sample":
+        """The same with copies, for ops that write."""
+        return self.map(lambda _, value: _copies(value))
+
+    def map(self, f: Callable) -> "Sample":
+        """The same with f(position or name, value) in the place of each value."""
+        args = tuple(f(i, a) for i, a in enumerate(self.args))
+        return replace(self, args=args, kwargs={k: f(k, v) for k, v in self.kwargs.items()})
+
+    def tensors(self) -> dict[int | str, Tensor]:
+        """The tensors among the arguments; those of lists are left out."""
+        named = {**dict(enumerate(self.args)), **self.kwargs}
+        return {k: v for k, v in named.items() if isinstance(v, Tensor)}
+
+
+def _copies(value):
+    if isinstance(value, list | tuple):
+        return [_copies(v) for v in value]
+    return twin(value) if isinstance(value, Tensor) else value
 
 
 def twin(t: Tensor, device: str = "cpu") -> Tensor:
@@ -163,7 +183,18 @@ def word_pairs() -> Iterator[Sample]:
         yield Sample(str(size), (make_bitmask(3, size), make_bitmask(3, size)), (0, 1))
 
 
+# Ops whose sums are a tensor core's: backends agree within rounding, not bit for bit.
+ROUNDED = {"skip_gemm", "skip_gemm_out", "skip_swiglu"}
+
 SAMPLES: dict[str, Callable[[], Iterator[Sample]]] = {
+    "skip_plan": lambda: layerskip_samples.plans(),
+    "skip_gemm": lambda: layerskip_samples.gemms(),
+    "skip_gemm_out": lambda: layerskip_samples.gemm_outs(),
+    "skip_swiglu": lambda: layerskip_samples.swiglus(),
+    "skip_rmsnorm": lambda: layerskip_samples.rmsnorms(),
+    "skip_layernorm": lambda: layerskip_samples.layernorms(),
+    "skip_gather": lambda: layerskip_samples.gathers(),
+    "skip_scatter": lambda: layerskip_samples.scatters(),
     "vocab_argmax": masked_rows,
     "vocab_softmax": shaped_rows,
     "vocab_lse": lse_rows,
@@ -184,3 +215,6 @@ def samples_of(op: str) -> list[Sample]:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         return list(SAMPLES[op]())
+
+
+import layerskip_samples  # noqa: E402  (it takes Sample from here)
