@@ -13,6 +13,7 @@ STATUS_FAULTS = {
     1 << 4: "a bad page",
     1 << 5: "a bad mask id",
     1 << 6: "a sampling parameter outside its range",
+    1 << 7: "a bad weight group",
 }
 
 
