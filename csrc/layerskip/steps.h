@@ -166,7 +166,7 @@ inline Step high_halves(__m128i bytes) { return low_halves(_mm_srli_epi16(bytes,
 
 // The 32 weights of a block, in natural order.
 template <Format kFormat>
-void expand_block(const uint8_t* block, Step (&out)[2]) {
+[[gnu::always_inline]] inline void expand_block(const uint8_t* block, Step (&out)[2]) {
   const Vec d(half_at(block));
   if constexpr (kFormat == Format::q8_0) {
     for (int i = 0; i < 2; ++i) {
