@@ -32,7 +32,7 @@ inline int64_t padded_width(int64_t k) {
   return (lines + (kShift - lines % kSets + kSets) % kSets) * kFloats;
 }
 
-// The active rows of a call, sorted by group, as floats.
+// The active rows of a call, sorted by group: as floats, or packed for tiles.
 class ActiveRows {
  public:
   ActiveRows(const Matrix& x, int64_t k, Order order, const Plan& plan, int64_t num_rows,
@@ -40,6 +40,10 @@ class ActiveRows {
       : plan_(plan), num_rows_(num_rows) {
     num_active_ = plan.perm ? plan.offsets[num_groups] : num_rows;
     row_.resize(num_active_);
+    if (order == Order::tiles) {
+      pack(x, k, num_groups);
+      return;
+    }
     visit_dtype(x.dtype, [&](auto type) {
       using T = decltype(type);
       const auto source = [&](int64_t i) {
@@ -52,9 +56,7 @@ class ActiveRows {
         }
       }
       const int64_t padded = padded_width(k);
-      space_.resize(num_active_ * padded + kStep);
-      auto address = reinterpret_cast<uintptr_t>(space_.data());
-      auto* first = reinterpret_cast<float*>((address + 63) & ~uintptr_t{63});
+      float* first = allocate(num_active_ * padded);
       const int64_t grain = (1 << 15) / (padded + 1) + 1;
       parallel_for(0, num_active_, grain, [&](int64_t begin, int64_t end) {
         for (int64_t i = begin; i < end; ++i) {
@@ -71,6 +73,34 @@ class ActiveRows {
   const float* const* at(int64_t i) const { return row_.data() + i; }
 
  private:
+  // 16 rows at a time, of one group.
+  void pack(const Matrix& x, int64_t k, int64_t num_groups) {
+    constexpr int64_t kRows = 16;
+    std::vector<std::pair<int64_t, int64_t>> tiles;
+    for (int64_t g = 0; g < (plan_.perm ? num_groups : 1); ++g)
+      for (int64_t i = begin(g); i < end(g); i += kRows)
+        tiles.emplace_back(i, std::min(i + kRows, end(g)));
+    const int64_t floats = packed_floats(k), num_tiles = static_cast<int64_t>(tiles.size());
+    float* space = allocate(num_tiles * floats);
+    parallel_for(0, num_tiles, (1 << 15) / (floats + 1) + 1, [&](int64_t from, int64_t to) {
+      for (int64_t t = from; t < to; ++t) {
+        const auto [first, last] = tiles[t];
+        const Bf16* source[kRows];
+        for (int64_t i = first; i < last; ++i) {
+          source[i - first] = static_cast<const Bf16*>(x.data) + row_id(i) * x.stride;
+          row_[i] = space + t * floats + (i - first);
+        }
+        pack_rows(source, static_cast<int>(last - first), k, space + t * floats);
+      }
+    });
+  }
+  // On a border of cache lines.
+  float* allocate(int64_t floats) {
+    space_.resize(floats + kStep);
+    const auto address = reinterpret_cast<uintptr_t>(space_.data());
+    return reinterpret_cast<float*>((address + 63) & ~uintptr_t{63});
+  }
+
   const Plan& plan_;
   int64_t num_rows_, num_active_;
   std::vector<const float*> row_;
@@ -102,17 +132,19 @@ template <typename F>
 void for_blocks(const Weights& w, const ActiveRows& rows, const std::vector<int64_t>& live,
                 const F& body) {
   constexpr int64_t kGrainWeights = 1 << 16;
-  const int64_t num_blocks = ceil_div<int64_t>(w.n, kBlockN);
-  const int64_t grain = std::max<int64_t>(1, kGrainWeights / (kBlockN * (w.k + 1)));
+  const BlockSize size = block_size(w, rows.num_active());
+  const int64_t num_blocks = ceil_div<int64_t>(w.n, size.n);
+  const int64_t grain = std::max<int64_t>(1, kGrainWeights / (size.n * (w.k + 1)));
   parallel_for(0, static_cast<int64_t>(live.size()) * num_blocks, grain,
                [&](int64_t begin, int64_t end) {
+                 const TileScope tiles(w);
                  MultiplySpace space;
                  for (int64_t task = begin; task < end; ++task) {
                    const int64_t g = live[task / num_blocks];
-                   const int64_t first = task % num_blocks * kBlockN;
-                   const int count = static_cast<int>(std::min<int64_t>(kBlockN, w.n - first));
-                   for (int64_t i = rows.begin(g); i < rows.end(g); i += kBlockM)
-                     body(g, first, count, i, std::min(kBlockM, rows.end(g) - i), space);
+                   const int64_t first = task % num_blocks * size.n;
+                   const int count = static_cast<int>(std::min<int64_t>(size.n, w.n - first));
+                   for (int64_t i = rows.begin(g); i < rows.end(g); i += size.m)
+                     body(g, first, count, i, std::min(size.m, rows.end(g) - i), space);
                  }
                });
 }

@@ -21,7 +21,7 @@ void write(const Matrix& m, int64_t row, int64_t column, int64_t n, const float*
               [&](auto type) { narrow(from, n, element<decltype(type)>(m, row, column)); });
 }
 
-// The sums of one row and up to kBlockN columns become outputs.
+// The sums of one row and up to kMaxBlockN columns become outputs.
 void finish_row(const GemmParams& p, int64_t row, int64_t column, int count, const float* bias,
                 float* acc) {
   if (bias)
@@ -31,7 +31,8 @@ void finish_row(const GemmParams& p, int64_t row, int64_t column, int count, con
       for (int i = 0; i < count; ++i) acc[i] = act(acc[i]);
     });
   if (p.row_scale || p.residual.data) {
-    float residual[kBlockN] = {};
+    float residual[kMaxBlockN];
+    std::fill_n(residual, count, 0.f);
     if (p.residual.data) read(p.residual, row, column, count, residual);
     const float scale = p.row_scale ? p.row_scale[row] : 1.f;
     for (int i = 0; i < count; ++i) acc[i] = finish(acc[i], scale, residual[i]);
@@ -80,7 +81,7 @@ void gemm_cpu(const GemmParams& p) {
   for_blocks(w, rows, live,
              [&](int64_t g, int64_t first, int count, int64_t row, int64_t num_rows,
                  MultiplySpace& space) {
-               float bias[kBlockN];
+               float bias[kMaxBlockN];
                if (p.bias) bias_of(p, g, first, count, bias);
                multiply({&w, g, first, count, rows.at(row), num_rows}, space, space.products);
                for (int64_t r = 0; r < num_rows; ++r)

@@ -55,6 +55,6 @@ LMX_HD float finish(float acc_and_bias, float row_scale, float residual) {
   return residual + row_scale * acc_and_bias;
 }
 
-LMX_CPU_KERNEL(gemm_cpu, GemmParams)
+LMX_CPU_KERNEL_AMX(gemm_cpu, GemmParams)
 void gemm_cuda(const GemmParams& p, CUstream_st* stream);
 }  // namespace lmx::layerskip

@@ -5,38 +5,20 @@
 #pragma once
 #include <vector>
 
-#include "rows_cpu.h"
+#include "amx.h"
 #include "tiles.h"
 
 namespace lmx::layerskip::LMX_ISA {
-constexpr int kBlockN = 32;      // weight rows of a block
-constexpr int64_t kBlockM = 48;  // rows of x that are multiplied before the next step
 // Columns of a part: a tile of rows of x, and the weights that pass, fit the first-level cache.
 template <typename T>
 constexpr int64_t kPartK = (sizeof(T) == 4 ? 3072 : 6144) / kMaxX;
 constexpr int64_t kBlockExpanded = kPartK<float>;  // columns of a block that become floats
 
-// A block's results, [rows][kBlockN].
-using Products = float[kBlockM][kBlockN];
-
 // The order in which a weight's format wants the rows of x.
 inline Order order_of(const Weights& w) {
+  if (uses_tiles(w)) return Order::tiles;
   return w.format == Format::dense && w.dtype == DType::bf16 ? kBf16Order : Order::natural;
 }
-
-// What a block of weights is multiplied with, and where from.
-struct BlockOf {
-  const Weights* weights;
-  int64_t group, first;   // rows [first, first + count) of the group's matrix
-  int count;              // at most kBlockN
-  const float* const* x;  // widened rows, in order_of(weights)
-  int64_t num_rows;       // at most kBlockM
-
-  const char* row(int64_t i) const {
-    const WeightGroup& g = weights->group[group];
-    return static_cast<const char*>(g.data) + (first + i) * g.row_bytes;
-  }
-};
 
 // Scratch of one thread.
 struct MultiplySpace {
@@ -72,18 +54,20 @@ void multiply_tile(const T* w, int64_t w_stride, const float* const* x_rows, con
     LMX_UNROLL
     for (int i = 0; i < kW; ++i) {
       LMX_UNROLL
-      for (int j = 0; j < kX; ++j) f(sums[i][j], j * kBlockN + i);
+      for (int j = 0; j < kX; ++j) f(sums[i][j], i, j);
     }
   };
   if (kWhole || range.first)
-    each_sum([](Step& sum, int) { sum = zero_step(); });
+    each_sum([](Step& sum, int, int) { sum = zero_step(); });
   else if constexpr (!kWhole)
-    each_sum([&](Step& sum, int at) { sum = load_step(kept + at * kStep); });
+    each_sum([&](Step& sum, int i, int j) { sum = load_step(kept + (j * kBlockN + i) * kStep); });
   add_products(ws, xs, range.begin, range.end, next, sums);
   if (kWhole || range.last)
-    each_sum([&](const Step& sum, int at) { out[at] = fold_step(sum, order); });
+    each_sum(
+        [&](const Step& sum, int i, int j) { out[j * kMaxBlockN + i] = fold_step(sum, order); });
   else if constexpr (!kWhole)
-    each_sum([&](const Step& sum, int at) { store_step(kept + at * kStep, sum); });
+    each_sum(
+        [&](const Step& sum, int i, int j) { store_step(kept + (j * kBlockN + i) * kStep, sum); });
 }
 
 // f(i, std::integral_constant<int, n>{}) for tiles of n weight rows that cover [first, last).
@@ -219,18 +203,28 @@ void multiply_blocks(const BlockOf& b, MultiplySpace& space, Products& out) {
     multiply_many_blocks<kFormat>(b, space, out);
 }
 
-// out[r][i] = the dot product of row r of x and weight row first + i.
-inline void multiply(const BlockOf& b, MultiplySpace& space, Products& out) {
+// By fma: whatever does not go through tiles.
+inline void multiply_by_fma(const BlockOf& b, MultiplySpace& space, Products& out) {
   const Weights& w = *b.weights;
   switch (w.format) {
     case Format::dense:
       return visit_dtype(
           w.dtype, [&](auto type) { multiply_stored<decltype(type)>(b, order_of(w), space, out); });
-    case Format::int8: multiply_stored<int8_t>(b, Order::natural, space, out); break;
+    case Format::int8: return multiply_stored<int8_t>(b, Order::natural, space, out);
     case Format::q8_0: return multiply_blocks<Format::q8_0>(b, space, out);
     case Format::q4_0: return multiply_blocks<Format::q4_0>(b, space, out);
     case Format::q4_1: return multiply_blocks<Format::q4_1>(b, space, out);
   }
+}
+
+// out[r][i] = the dot product of row r of x and weight row first + i.
+inline void multiply(const BlockOf& b, MultiplySpace& space, Products& out) {
+  const Weights& w = *b.weights;
+  if (uses_tiles(w))
+    multiply_in_tiles(b, out);
+  else
+    multiply_by_fma(b, space, out);
+  if (w.format != Format::int8) return;
   const float* scale = w.scale + b.group * w.n + b.first;
   for (int64_t r = 0; r < b.num_rows; ++r)
     for (int i = 0; i < b.count; ++i) out[r][i] *= scale[i];

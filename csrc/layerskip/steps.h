@@ -20,8 +20,8 @@ struct Step {
 };
 
 // Natural: lane i of the registers is element i. Paired: the first register has elements 0, 2, ...,
-// the second 1, 3, ...: bfloat16 comes apart that way with a shift and a mask.
-enum class Order { natural, paired };
+// the second 1, 3, ...: bfloat16 comes apart that way with a shift and a mask. Tiles: see amx.h.
+enum class Order { natural, paired, tiles };
 
 inline Step zero_step() {
   Step s;
@@ -164,14 +164,14 @@ inline Step low_halves(__m128i bytes) {
 #endif
 inline Step high_halves(__m128i bytes) { return low_halves(_mm_srli_epi16(bytes, 4)); }
 
-// The 32 weights of a block, in natural order.
+// The 32 values of a block in natural order, before they are rounded to bfloat16.
 template <Format kFormat>
-[[gnu::always_inline]] inline void expand_block(const uint8_t* block, Step (&out)[2]) {
+[[gnu::always_inline]] inline void block_values(const uint8_t* block, Step (&out)[2]) {
   const Vec d(half_at(block));
   if constexpr (kFormat == Format::q8_0) {
     for (int i = 0; i < 2; ++i) {
       out[i] = load_step(reinterpret_cast<const int8_t*>(block + 2 + i * kStep));
-      for (Vec& v : out[i].reg) v = round_bf16(d * v);
+      for (Vec& v : out[i].reg) v = d * v;
     }
   } else {
     constexpr int kScales = kFormat == Format::q4_1 ? 4 : 2;
@@ -180,7 +180,15 @@ template <Format kFormat>
     const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(block + kScales));
     out[0] = low_halves(bytes), out[1] = high_halves(bytes);
     for (Step& s : out)
-      for (Vec& v : s.reg) v = round_bf16(fma(d, v, m));
+      for (Vec& v : s.reg) v = fma(d, v, m);
   }
+}
+
+// The 32 weights of a block, in natural order.
+template <Format kFormat>
+[[gnu::always_inline]] inline void expand_block(const uint8_t* block, Step (&out)[2]) {
+  block_values<kFormat>(block, out);
+  for (Step& s : out)
+    for (Vec& v : s.reg) v = round_bf16(v);
 }
 }  // namespace lmx::layerskip::LMX_ISA

@@ -16,6 +16,6 @@ struct SwigluParams {
 };
 LMX_HD float swiglu(float gate, float up) { return activation::silu(gate) * up; }
 
-LMX_CPU_KERNEL(swiglu_cpu, SwigluParams)
+LMX_CPU_KERNEL_AMX(swiglu_cpu, SwigluParams)
 void swiglu_cuda(const SwigluParams& p, CUstream_st* stream);
 }  // namespace lmx::layerskip
