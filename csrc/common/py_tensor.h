@@ -37,10 +37,10 @@ inline pybind11::object attribute(pybind11::handle tensor, const char* name) {
 inline std::string spell_size(int64_t size) { return size < 0 ? "*" : std::to_string(size); }
 }  // namespace detail
 
-// The data of a contiguous CPU tensor of two dimensions. Throws TypeError where it is no tensor,
-// and ValueError where it is another one.
+// The data of a contiguous CPU tensor of two dimensions, and how many rows it has. Throws TypeError
+// where it is no tensor, and ValueError where it is another one.
 template <typename T>
-T* tensor_data(pybind11::handle tensor, const TensorArgument& wanted) {
+T* tensor_data(pybind11::handle tensor, const TensorArgument& wanted, int64_t* rows = nullptr) {
   using detail::attribute;
   const auto shape = attribute(tensor, "shape");
   const auto dtype = shape ? attribute(tensor, "dtype") : pybind11::object();
@@ -61,6 +61,7 @@ T* tensor_data(pybind11::handle tensor, const TensorArgument& wanted) {
     detail::refuse(tensor, wanted, "on the CPU", "device");
   const auto contiguous = attribute(tensor, "is_contiguous")();
   if (contiguous.ptr() != Py_True) detail::refuse(tensor, wanted, "contiguous", "stride");
+  if (rows) *rows = PyLong_AsLongLong(PyTuple_GET_ITEM(shape.ptr(), 0));
   return static_cast<T*>(PyLong_AsVoidPtr(data_ptr().ptr()));
 }
 }  // namespace lmx
