@@ -339,6 +339,10 @@ def random_pattern(rng: random.Random, letters: str = "ab") -> tuple[str, int]:
     return text, e
 
 
+class TooLarge(Exception):
+    """A pattern with more derivatives than a test has time for."""
+
+
 _alive: dict[int, bool] = {NONE: False}
 
 
@@ -349,6 +353,8 @@ def is_alive(start: int, letters: str) -> bool:
         found = False
         while todo and not found:
             here = todo.pop()
+            if len(seen) > 300:
+                raise TooLarge
             found = nullable(here) or _alive.get(here, False)
             for c in letters:
                 after = derivative(here, c)

@@ -18,23 +18,26 @@ Masks::Masks(Arena& arena, const Vocabulary& vocabulary, const std::vector<Bits>
 }
 
 // ---- the walk --------------------------------------------------------------------------------
-// What is kept per depth of the walk through a trie.
+// What is kept per depth of a walk through the trie.
 struct Masks::Walk {
   std::vector<int32_t> config;
-  std::vector<uint8_t> byte;       // byte[d]: the one from depth d to d + 1
-  std::vector<bool> is_covered;    // the string so far lies within the table that is the base
-  std::vector<int32_t> ends;       // depths at which the rule may have ended
-  std::vector<TokenTail> rest;
-  explicit Walk(int32_t max_depth)
-      : config(max_depth + 1), byte(max_depth + 1), is_covered(max_depth + 1) {}
+  std::vector<uint8_t> byte;     // byte[d]: the one from depth d to d + 1
+  std::vector<bool> is_covered;  // the string so far lies within `base`
+  std::vector<int32_t> ends;     // depths at which the rule may have ended
+  std::vector<int32_t> ids;      // accepted tokens
+  std::vector<Rest> rests;
+  const std::bitset<256>& follow;
+  Alphabet base;       // strings over it are accepted without a walk, if it is not empty
+  int32_t onto = kNone;  // where they lead
 
-  // Nothing below node i can be read: what is left of its tokens behind each end is kept.
-  void keep_rest(const TokenTrie& trie, int32_t i, const std::bitset<256>& follow) {
-    for (const int32_t end : ends) {
-      if (!follow[byte[end]]) continue;
-      for (int32_t k = trie.first[i]; k < trie.first[i + trie.size[i]]; ++k)
-        rest.push_back({trie.tails[k].token, trie.tails[k].offset + end});
-    }
+  Walk(int32_t max_depth, const std::bitset<256>& follow_of_rule)
+      : config(max_depth + 1), byte(max_depth + 1), is_covered(max_depth + 1),
+        follow(follow_of_rule) {}
+
+  // Nothing at or below the node can be read: what is left behind each end is kept.
+  void keep(int32_t node) {
+    for (const int32_t end : ends)
+      if (follow[byte[end]]) rests.push_back({node, end});
   }
 };
 
@@ -58,94 +61,76 @@ Alphabet Masks::first_loop(int32_t from, int32_t& onto) {
   a.ascii_lo &= loop.ascii_lo;
   a.ascii_hi &= loop.ascii_hi;
   a.has_wide &= loop.has_wide;
-  return a;
+  return a.count() < kMinAlphabet ? Alphabet{} : a;
 }
 
-void Masks::walk(const TokenTrie& trie, int32_t from, const std::bitset<256>& follow, Local& out) {
-  Walk w(trie.max_depth);
-  const bool is_full = !trie.content.empty();
-  w.config[0] = from;
-  int32_t onto = kNone;
-  Alphabet base;
-  if (is_full) base = first_loop(from, onto);
-  const bool has_base = base.count() >= kMinAlphabet;
-  if (has_base) out.accepted.base = &vocabulary_.within(base);
-  w.is_covered[0] = has_base;
-  std::vector<int32_t>& ids = out.accepted.ids;
-  const auto take = [&](int32_t begin, int32_t end) {
-    for (int32_t k = begin; k < end; ++k) ids.push_back(trie.tails[k].token);
+// Nodes [begin, end), whose parents' configurations are known.
+void Masks::walk_below(int32_t begin, int32_t end, Walk& w) {
+  const TokenTrie& trie = vocabulary_.trie();
+  const bool has_base = w.base.count() > 0;
+  const auto take = [&](int32_t first, int32_t last) {
+    for (int32_t k = first; k < last; ++k) w.ids.push_back(trie.tokens[k]);
   };
-  const int32_t n = trie.num_nodes();
-  for (int32_t i = 1, visited = 0; i < n; ++visited) {
-    if ((visited & 1023) == 1023) arena_.meter.check();
+  int visited = 0;
+  for (int32_t i = begin; i < end;) {
+    if ((++visited & 4095) == 0) arena_.meter.check();
     const int32_t d = trie.depth[i] - 1;  // of the parent
     const int32_t at = w.config[d];
     const uint8_t b = trie.byte[i];
     while (!w.ends.empty() && w.ends.back() > d) w.ends.pop_back();
     w.byte[d] = b;
-    if (is_full && w.is_covered[d] && (d == 0 || at == onto) && base.covers(trie.content[i])) {
+    if (has_base && w.is_covered[d] && (d == 0 || at == w.onto) &&
+        w.base.covers(trie.content[i])) {
       i += trie.size[i];
       continue;
     }
     const int32_t to = arena_.step(at, b);
     if (to == kNone) {
-      if (!w.ends.empty()) w.keep_rest(trie, i, follow);
+      if (!w.ends.empty()) w.keep(i);
       i += trie.size[i];
       continue;
     }
-    if (is_full && trie.size[i] > 4 && (to == at || arena_.config(at).loop) &&
+    if (trie.size[i] > 4 && (to == at || arena_.config(at).loop) &&
         arena_.loop(at).covers(trie.content[i])) {
       take(trie.first[i], trie.first[i + trie.size[i]]);  // all below stays here
       i += trie.size[i];
       continue;
     }
-    w.is_covered[d + 1] = w.is_covered[d] && base.has(b);
+    w.is_covered[d + 1] = w.is_covered[d] && w.base.has(b);
     if (!w.is_covered[d + 1]) take(trie.first[i], trie.first[i + 1]);
     if (arena_.config(to).is_accepting) w.ends.push_back(d + 1);
     w.config[d + 1] = to;
     ++i;
   }
-  if (!w.rest.empty()) out.rest = make_rest(w.rest);
-  pack(out.accepted);
 }
 
-std::unique_ptr<TokenTrie> Masks::make_rest(std::vector<TokenTail>& rest) {
-  struct Key {
-    uint64_t head;
-    std::string_view text;
-    TokenTail tail;
-  };
-  std::vector<Key> keys;
-  keys.reserve(rest.size());
-  for (const TokenTail tail : rest) {
-    const std::string_view text = vocabulary_.bytes(tail.token).substr(tail.offset);
-    uint8_t head[8] = {};
-    std::memcpy(head, text.data(), std::min<size_t>(8, text.size()));
-    uint64_t word;
-    std::memcpy(&word, head, 8);
-    keys.push_back({__builtin_bswap64(word), text, tail});
-  }
-  std::sort(keys.begin(), keys.end(), [](const Key& a, const Key& b) {
-    if (a.head != b.head) return a.head < b.head;
-    const int order = a.text.compare(b.text);
-    return order < 0 || (order == 0 && a.tail.token < b.tail.token);
-  });
-  std::vector<TokenTail> tails;
-  std::vector<std::string_view> text;
-  for (const Key& key : keys) {
-    tails.push_back(key.tail);
-    text.push_back(key.text);
-  }
-  auto trie = std::make_unique<TokenTrie>(TokenTrie::build(std::move(tails), text));
-  trie->id = num_tries_++;
-  arena_.add_memory(trie->memory_bytes());
-  return trie;
+void Masks::walk_all(int32_t from, Walk& w, TokenSet& accepted) {
+  w.config[0] = from;
+  w.base = first_loop(from, w.onto);
+  w.is_covered[0] = w.base.count() > 0;
+  if (w.is_covered[0]) accepted.base = &vocabulary_.within(w.base);
+  walk_below(1, vocabulary_.trie().num_nodes(), w);
 }
 
-// Lists are sorted, so that setting their bits goes through a row once; long ones become bits.
+// The bytes from the offset up to the node's parent, then the node and all below.
+void Masks::walk_rest(Rest rest, int32_t from, Walk& w) {
+  const TokenTrie& trie = vocabulary_.trie();
+  const int32_t node = rest.node, last = trie.depth[node] - 1;
+  const std::string_view path = vocabulary_.bytes(trie.tokens[trie.first[node]]);
+  w.ends.clear();
+  w.config[rest.offset] = from;
+  for (int32_t d = rest.offset; d <= last; ++d) w.byte[d] = static_cast<uint8_t>(path[d]);
+  for (int32_t d = rest.offset; d < last; ++d) {
+    const int32_t to = arena_.step(w.config[d], w.byte[d]);
+    if (to == kNone) return w.keep(node);
+    w.config[d + 1] = to;
+    if (arena_.config(to).is_accepting) w.ends.push_back(d + 1);
+  }
+  walk_below(node, node + trie.size[node], w);
+}
+
+// A long list becomes bits.
 void Masks::pack(TokenSet& set) {
-  std::sort(set.ids.begin(), set.ids.end());
-  set.ids.erase(std::unique(set.ids.begin(), set.ids.end()), set.ids.end());
   if (set.ids.size() > kMaxIds) {
     set.own = std::make_unique<Bits>(vocabulary_.num_words(), 0);
     if (set.base) *set.own = *set.base;
@@ -160,7 +145,7 @@ void Masks::pack(TokenSet& set) {
 
 // ---- down the stack --------------------------------------------------------------------------
 // `below` is the frame under what was walked: the item's own, or one under the counted rules there.
-const Masks::Local& Masks::local(const TokenTrie& trie, Item item, int32_t& below) {
+const Masks::Local& Masks::local(const Rests& rests, Item item, int32_t& below) {
   Item chain[kMaxChain]{item};
   int count = 1;
   States& states = arena_.states();
@@ -173,20 +158,26 @@ const Masks::Local& Masks::local(const TokenTrie& trie, Item item, int32_t& belo
   }
   below = frame;
   const int32_t from = arena_.lone(chain, count);
-  auto& slot = locals_[key(trie.id, from)];
-  if (!slot) {
-    auto made = std::make_unique<Local>();
-    const int32_t rule = states.get(chain[count - 1].state).rule;
-    walk(trie, from, states.program().rules[rule].follow, *made);
-    slot = std::move(made);
-  }
-  return *slot;
+  auto& slot = locals_[key(rests.id, from)];
+  if (slot) return *slot;
+  auto made = std::make_unique<Local>();
+  const int32_t rule = states.get(chain[count - 1].state).rule;
+  Walk w(vocabulary_.longest(), states.program().rules[rule].follow);
+  if (rests.id == everything_.id)
+    walk_all(from, w, made->accepted);
+  else
+    for (const Rest rest : rests.list) walk_rest(rest, from, w);
+  made->accepted.ids.swap(w.ids);
+  made->rests = {num_rests_++, std::move(w.rests)};
+  arena_.add_memory(made->rests.list.size() * sizeof(Rest) + sizeof(Local) + 64);
+  pack(made->accepted);
+  return *(locals_[key(rests.id, from)] = std::move(made));
 }
 
-// The tokens of a trie that can be read after the rule above a frame has ended.
-const TokenSet& Masks::tails(const TokenTrie& trie, int32_t frame) {
-  const uint64_t k = key(trie.id, frame);
-  if (const auto found = tails_.find(k); found != tails_.end()) return *found->second;
+// The tokens whose rests can be read after the rule above a frame has ended.
+const TokenSet& Masks::rests(const Rests& given, int32_t frame) {
+  const uint64_t k = key(given.id, frame);
+  if (const auto found = rests_.find(k); found != rests_.end()) return *found->second;
   arena_.meter.spend();
   auto set = std::make_unique<TokenSet>();
   const int32_t after = arena_.popped(frame);
@@ -194,7 +185,7 @@ const TokenSet& Masks::tails(const TokenTrie& trie, int32_t frame) {
     const Config& config = arena_.config(after);
     for (int32_t i = 0; i < config.count; ++i) {
       int32_t below;
-      const Local& part = local(trie, config.items[i], below);
+      const Local& part = local(given, config.items[i], below);
       const auto add = [&](const TokenSet& more) {
         if (const Bits* bits = more.bits())
           for (size_t w = 0; w < bits->size(); ++w)
@@ -203,11 +194,11 @@ const TokenSet& Masks::tails(const TokenTrie& trie, int32_t frame) {
         set->ids.insert(set->ids.end(), more.ids.begin(), more.ids.end());
       };
       add(part.accepted);
-      if (part.rest) add(tails(*part.rest, below));  // at most as deep as the longest token
+      if (!part.rests.list.empty()) add(rests(part.rests, below));  // at most a token's length deep
     }
   }
   pack(*set);
-  return *(tails_[k] = std::move(set));
+  return *(rests_[k] = std::move(set));
 }
 
 const Mask& Masks::of(int32_t c) {
@@ -218,10 +209,10 @@ const Mask& Masks::of(int32_t c) {
   mask->is_accepting = config.is_accepting;
   for (int32_t i = 0; i < config.count; ++i) {
     int32_t below;
-    const Local& part = local(vocabulary_.trie(), config.items[i], below);
+    const Local& part = local(everything_, config.items[i], below);
     if (!part.accepted.is_empty()) mask->parts.push_back(&part.accepted);
-    if (part.rest)
-      if (const TokenSet& more = tails(*part.rest, below); !more.is_empty())
+    if (!part.rests.list.empty())
+      if (const TokenSet& more = rests(part.rests, below); !more.is_empty())
         mask->parts.push_back(&more);
     for (const TokenEdge& e : arena_.states().get(config.items[i].state).tokens) {
       auto& set = edge_sets_[e.set];
@@ -242,7 +233,7 @@ const Mask& Masks::of(int32_t c) {
 void Masks::prepare(int32_t state) {
   int32_t below;
   const State& s = arena_.states().get(state);
-  if (s.has_bytes) local(vocabulary_.trie(), {state, kBottom}, below);
+  if (s.has_bytes) local(everything_, {state, kBottom}, below);
 }
 
 void Masks::write_row(Mask& mask) {
@@ -270,7 +261,7 @@ void Masks::fill_plainly(int32_t c, uint32_t* row) {
       continue;
     }
     at[d] = to;
-    for (int32_t k = trie.first[i]; k < trie.first[i + 1]; ++k) set_bit(row, trie.tails[k].token);
+    for (int32_t k = trie.first[i]; k < trie.first[i + 1]; ++k) set_bit(row, trie.tokens[k]);
     ++i;
   }
   const Config& config = arena_.config(c);

@@ -1,10 +1,10 @@
 // grammar/host/mask.h: which tokens may come after a configuration.
 //
 // A token is read from a state until it ends, or until the state's rule ends before it does. The first
-// part depends on the state alone and is computed once per state (local); it leaves the tails of the
-// tokens that outlive the rule. What a frame makes of these tails is again a matter of the states to
-// return to, with fewer and shorter tails, and so on down the stack (tails): a new stack over known
-// states costs a few look-ups.
+// part depends on the state alone and is computed once per state (local); it leaves the rests of the
+// tokens that outlive the rule. What a frame makes of these is again a matter of the states to return
+// to, with fewer and shorter rests, and so on down the stack (rests): a new stack over known states
+// costs a few look-ups.
 #pragma once
 #include <memory>
 #include <unordered_map>
@@ -45,28 +45,38 @@ class Masks {
   void fill_plainly(int32_t config, uint32_t* row);
 
  private:
+  // What is left, from `offset` on, of all tokens at and below a node of the vocabulary's trie.
+  struct Rest {
+    int32_t node, offset;
+  };
+  struct Rests {
+    int32_t id;
+    std::vector<Rest> list;
+  };
   struct Local {
     TokenSet accepted;
-    std::unique_ptr<TokenTrie> rest;
+    Rests rests;
   };
   struct Walk;
-  static uint64_t key(int32_t trie, int32_t other) {
-    return static_cast<uint64_t>(trie) << 32 | static_cast<uint32_t>(other);
+  static uint64_t key(int32_t rests, int32_t other) {
+    return static_cast<uint64_t>(rests) << 32 | static_cast<uint32_t>(other);
   }
-  const Local& local(const TokenTrie& trie, Item item, int32_t& below);
-  const TokenSet& tails(const TokenTrie& trie, int32_t frame);
-  void walk(const TokenTrie& trie, int32_t from, const std::bitset<256>& follow, Local& out);
+  const Local& local(const Rests& rests, Item item, int32_t& below);
+  const TokenSet& rests(const Rests& rests, int32_t frame);
+  void walk_all(int32_t from, Walk& w, TokenSet& accepted);
+  void walk_rest(Rest rest, int32_t from, Walk& w);
+  void walk_below(int32_t begin, int32_t end, Walk& w);
   Alphabet first_loop(int32_t from, int32_t& onto);
-  std::unique_ptr<TokenTrie> make_rest(std::vector<TokenTail>& rest);
   void pack(TokenSet& set);
 
   Arena& arena_;
   const Vocabulary& vocabulary_;
   const std::vector<Bits>& token_sets_;
   std::unordered_map<uint64_t, std::unique_ptr<Local>> locals_;
-  std::unordered_map<uint64_t, std::unique_ptr<TokenSet>> tails_;
+  std::unordered_map<uint64_t, std::unique_ptr<TokenSet>> rests_;
   std::vector<std::unique_ptr<TokenSet>> edge_sets_;
-  int32_t num_tries_ = 1;  // 0 is the vocabulary's
+  Rests everything_{0, {}};  // whole tokens
+  int32_t num_rests_ = 1;
 };
 
 // Writes a mask: [num_words]. False if every one of the vocabulary's tokens is allowed.

@@ -1,12 +1,13 @@
 // grammar/host/regex_dfa.cpp: automata of patterns with assertions.
 //
-// A state is a set of branches, at least one of which must work out. A branch is a conjunction: the
-// position in the pattern itself, which must reach its end when the text ends; positions in bodies
-// of lookaheads, each of which must reach its own end some time; and sets of positions in bodies of
+// A state is a set of branches, one of which must work out when the text ends. A branch is a set of
+// positions in the pattern under the same obligations: for each lookahead crossed, the positions in
+// its body, one of which must reach the body's end some time; and the positions in bodies of
 // negative lookaheads, none of which ever may. Beside the branches a state keeps, for each
 // lookbehind, where in its body a match that began anywhere before may be.
 #include <algorithm>
 #include <array>
+#include <iterator>
 #include <map>
 #include <set>
 
@@ -16,7 +17,8 @@ namespace lmx::grammar {
 namespace {
 using Node = RegexNode;
 constexpr size_t kMaxNfa = 100000;
-constexpr size_t kMaxBranches = 4096;
+constexpr int64_t kMaxSize = 20000000;
+constexpr size_t kMaxBranches = 1000;
 using States = std::vector<int32_t>;  // sorted
 
 struct Look {
@@ -27,15 +29,15 @@ struct Assertion {
   int32_t look, to;
 };
 
-struct Branch {
-  int32_t main;
-  States ahead;                // positions that have to come to their end
-  std::vector<States> never;  // sets of which none may
-  auto operator<=>(const Branch&) const = default;
+struct Duty {
+  std::vector<States> need;  // sorted; of each, one position has to come to its end
+  States never;              // none of these may
+  auto operator<=>(const Duty&) const = default;
 };
+using Branches = std::map<Duty, States>;  // positions in the pattern, by what they still owe
 
 struct Macro {  // a state of the result
-  std::vector<Branch> branches;
+  std::vector<std::pair<Duty, States>> branches;
   std::vector<States> behind;
   auto operator<=>(const Macro&) const = default;
 };
@@ -47,8 +49,12 @@ class Builder {
   ByteDfa build(const Node& root) {
     start_ = new_state();
     final_ = new_state();
-    add(root, start_, final_, 0);
+    add(root, start_, final_, false);
     asserted_.resize(p_.nfa.size());
+    mark_.assign(p_.nfa.size(), 0);
+    ends_ahead_.assign(p_.nfa.size(), false);
+    for (const Look& look : looks_)
+      if (look.is_ahead) ends_ahead_[look.final] = true;
     find_classes();
     for (const Look& look : looks_)
       if (!look.is_ahead) behind_.push_back(look);
@@ -64,9 +70,7 @@ class Builder {
     asserted_.emplace_back();
     return p_.new_state();
   }
-  enum Inside { kBehind = 1, kNotAhead = 2 };
-
-  void add(const Node& node, int32_t from, int32_t to, int inside) {
+  void add(const Node& node, int32_t from, int32_t to, bool inside) {
     switch (node.kind) {
       case Node::Kind::set:
         add_chars(p_, node.set, from, to);
@@ -87,7 +91,7 @@ class Builder {
     }
   }
 
-  void add_repeat(const Node& node, int32_t from, int32_t to, int inside) {
+  void add_repeat(const Node& node, int32_t from, int32_t to, bool inside) {
     const auto again = [&] {
       const int32_t next = new_state();
       add(*node.parts[0], from, next, inside);
@@ -108,17 +112,13 @@ class Builder {
     p_.nfa[from].empty.push_back(to);
   }
 
-  void add_look(const Node& node, int32_t from, int32_t to, int inside) {
+  void add_look(const Node& node, int32_t from, int32_t to, bool inside) {
     const bool is_ahead = node.kind == Node::Kind::ahead;
-    if (inside && is_ahead)
-      throw UnsupportedRegexError(inside & kBehind
-                                      ? "regex: a lookahead inside a lookbehind is not supported"
-                                      : "regex: a lookahead inside a negative one is not supported");
-    if (inside & kBehind)
-      throw UnsupportedRegexError("regex: a lookbehind inside a lookbehind is not supported");
+    if (inside)
+      throw UnsupportedRegexError("regex: an assertion inside a lookahead or lookbehind (\\b is two "
+                                  "of them) is not supported");
     const Look look{is_ahead, node.is_negated, new_state(), new_state()};
-    add(*node.parts[0], look.start, look.final,
-        inside | (is_ahead ? (node.is_negated ? kNotAhead : 0) : kBehind));
+    add(*node.parts[0], look.start, look.final, true);
     asserted_[from].push_back({static_cast<int32_t>(looks_.size()), to});
     index_.push_back(is_ahead ? -1 : num_behind_++);
     looks_.push_back(look);
@@ -133,190 +133,154 @@ class Builder {
       if (b == 0 || cut[b]) classes_.push_back(static_cast<uint8_t>(b));
   }
 
-  // ---- empty edges -------------------------------------------------------------------------
-  bool holds(const Assertion& a, const std::vector<States>& behind) const {
-    const States& at = behind[index_[a.look]];
-    return std::binary_search(at.begin(), at.end(), looks_[a.look].final) !=
-           looks_[a.look].is_negated;
+  // ---- positions ---------------------------------------------------------------------------
+  // All that empty edges reach. Bodies hold no assertions, so only the pattern itself has any.
+  void close(States& set) {
+    ++epoch_;
+    for (const int32_t s : set) mark_[s] = epoch_;
+    for (size_t i = 0; i < set.size(); ++i)
+      for (const int32_t to : p_.nfa[set[i]].empty)
+        if (mark_[to] != epoch_) mark_[to] = epoch_, set.push_back(to);
+    std::sort(set.begin(), set.end());
   }
 
-  // All positions that empty edges reach, across lookbehinds that hold here.
-  States closed(States set, const std::vector<States>& behind) const {
-    std::set<int32_t> seen(set.begin(), set.end());
-    for (size_t i = 0; i < set.size(); ++i) {
-      const auto reach = [&](int32_t to) {
-        if (seen.insert(to).second) set.push_back(to);
-      };
-      for (const int32_t to : p_.nfa[set[i]].empty) reach(to);
-      for (const Assertion& a : asserted_[set[i]])
-        if (!looks_[a.look].is_ahead && holds(a, behind)) reach(a.to);
-    }
-    return {seen.begin(), seen.end()};
-  }
-
-  bool is_ahead_final(int32_t state) const {
-    return std::any_of(looks_.begin(), looks_.end(), [&](const Look& look) {
-      return look.is_ahead && look.final == state;
-    });
-  }
-
-  // Adds `never`, or says that it has happened already.
-  bool forbid(Branch& branch, const Look& look, const std::vector<States>& behind) const {
-    States set = closed({look.start}, behind);
-    if (std::binary_search(set.begin(), set.end(), look.final)) return false;
-    branch.never.push_back(std::move(set));
-    return true;
-  }
-
-  // Moves one position of a branch across an assertion; false if it fails here.
-  bool cross(Branch& branch, const Assertion& a, const std::vector<States>& behind,
-             std::vector<int32_t>& open) const {
-    const Look& look = looks_[a.look];
-    if (!look.is_ahead) return holds(a, behind);
-    if (look.is_negated) return forbid(branch, look, behind);
-    open.push_back(look.start);
-    return true;
-  }
-
-  struct Draft {
-    Branch branch;
-    bool main_open;
-    std::vector<int32_t> open;  // positions whose empty edges are still to be taken
-    auto operator<=>(const Draft&) const = default;
-  };
-
-  // The branches that a draft can become: every position at a place that reads a byte, or done.
-  void settle(Draft first, const std::vector<States>& behind, std::set<Branch>& out) const {
-    std::set<Draft> seen;
-    std::vector<Draft> queue;
-    const auto push = [&](Draft d) {
-      std::sort(d.open.begin(), d.open.end());
-      if (seen.insert(d).second) queue.push_back(std::move(d));
-      if (seen.size() > kMaxBranches) throw GrammarLimitError("regex: too many assertions at once");
-    };
-    push(std::move(first));
-    while (!queue.empty()) {
-      const Draft d = queue.back();
-      queue.pop_back();
-      if (!d.main_open && d.open.empty()) {
-        Branch b = d.branch;
-        tidy(b);
-        out.insert(std::move(b));
-        if (out.size() > kMaxBranches) throw GrammarLimitError("regex: too many branches");
-        continue;
-      }
-      const int32_t at = d.main_open ? d.branch.main : d.open.back();
-      Draft rest = d;
-      if (d.main_open)
-        rest.main_open = false;
-      else
-        rest.open.pop_back();
-      const auto go = [&](int32_t to, Draft next) {
-        if (d.main_open)
-          next.branch.main = to, next.main_open = true;
-        else
-          next.open.push_back(to);
-        push(std::move(next));
-      };
-      if (!d.main_open && is_ahead_final(at)) push(rest);  // it has come to its end
-      if (!p_.nfa[at].bytes.empty() || (d.main_open && at == final_)) {
-        Draft stay = rest;
-        if (!d.main_open) stay.branch.ahead.push_back(at);
-        push(std::move(stay));
-      }
-      for (const int32_t to : p_.nfa[at].empty) go(to, rest);
-      for (const Assertion& a : asserted_[at]) {
-        Draft next = rest;
-        if (cross(next.branch, a, behind, next.open)) go(a.to, std::move(next));
-      }
-    }
-  }
-
-  static void tidy(Branch& b) {
-    std::sort(b.ahead.begin(), b.ahead.end());
-    b.ahead.erase(std::unique(b.ahead.begin(), b.ahead.end()), b.ahead.end());
-    std::sort(b.never.begin(), b.never.end());
-    b.never.erase(std::unique(b.never.begin(), b.never.end()), b.never.end());
-  }
-
-  // ---- steps -------------------------------------------------------------------------------
-  States read(const States& from, uint8_t b) const {
-    std::set<int32_t> to;
+  // What a byte leads to. Positions that read no byte need not be kept, but ends must.
+  States read(const States& from, uint8_t b) {
+    States to;
+    ++epoch_;
     for (const int32_t s : from)
       for (const ByteEdge& e : p_.nfa[s].bytes)
-        if (e.lo <= b && b <= e.hi) to.insert(e.to);
-    return {to.begin(), to.end()};
+        if (e.lo <= b && b <= e.hi && mark_[e.to] != epoch_) mark_[e.to] = epoch_, to.push_back(e.to);
+    return to;
   }
 
-  std::vector<States> read_behind(const std::vector<States>& from, uint8_t b) const {
+  static bool has(const States& set, int32_t state) {
+    return std::binary_search(set.begin(), set.end(), state);
+  }
+  bool has_end(const States& set) const {
+    return std::any_of(set.begin(), set.end(), [&](int32_t s) { return ends_ahead_[s]; });
+  }
+
+  // ---- branches ----------------------------------------------------------------------------
+  // The duty after an assertion on the way; false if it fails here.
+  bool cross(Duty& duty, const Assertion& a, const std::vector<States>& behind) {
+    const Look& look = looks_[a.look];
+    if (!look.is_ahead) return has(behind[index_[a.look]], look.final) != look.is_negated;
+    States body{look.start};
+    close(body);
+    if (has(body, look.final)) return !look.is_negated;  // its body matches nothing at once
+    if (!look.is_negated) {
+      duty.need.push_back(std::move(body));
+      std::sort(duty.need.begin(), duty.need.end());
+      duty.need.erase(std::unique(duty.need.begin(), duty.need.end()), duty.need.end());
+      return true;
+    }
+    States both;
+    std::set_union(duty.never.begin(), duty.never.end(), body.begin(), body.end(),
+                   std::back_inserter(both));
+    duty.never.swap(both);
+    return true;
+  }
+
+  // Takes empty edges and assertions of positions under a duty; adds what reads a byte, or is done.
+  void settle(const Duty& duty, const States& positions, const std::vector<States>& behind,
+              Branches& out) {
+    std::map<Duty, std::set<int32_t>> seen;
+    std::vector<std::pair<Duty, int32_t>> queue;
+    const auto reach = [&](const Duty& d, int32_t s) {
+      if (seen[d].insert(s).second) queue.push_back({d, s});
+      if (seen.size() > kMaxBranches) throw GrammarLimitError("regex: too many assertions at once");
+    };
+    for (const int32_t s : positions) reach(duty, s);
+    for (size_t i = 0; i < queue.size(); ++i) {
+      const auto [d, s] = queue[i];
+      for (const int32_t to : p_.nfa[s].empty) reach(d, to);
+      for (const Assertion& a : asserted_[s]) {
+        Duty next = d;
+        if (cross(next, a, behind)) reach(next, a.to);
+      }
+    }
+    for (const auto& [d, set] : seen)
+      for (const int32_t s : set)
+        if (s == final_ || !p_.nfa[s].bytes.empty()) out[d].push_back(s);
+  }
+
+  // The duty after a byte; false if it can no longer be met.
+  bool read_duty(const Duty& from, uint8_t b, Duty& to) {
+    to.never = read(from.never, b);
+    close(to.never);
+    if (has_end(to.never)) return false;
+    for (const States& body : from.need) {
+      States after = read(body, b);
+      if (after.empty()) return false;
+      close(after);
+      if (!has_end(after)) to.need.push_back(std::move(after));
+    }
+    std::sort(to.need.begin(), to.need.end());
+    to.need.erase(std::unique(to.need.begin(), to.need.end()), to.need.end());
+    return true;
+  }
+
+  std::vector<States> read_behind(const std::vector<States>& from, uint8_t b) {
     std::vector<States> to;
     for (size_t j = 0; j < behind_.size(); ++j) {
-      States next = from.empty() ? States{} : read(from[j], b);
-      next.push_back(behind_[j].start);  // a match may begin here too
-      to.push_back(closed(std::move(next), {}));
+      States next = read(from[j], b);
+      if (std::find(next.begin(), next.end(), behind_[j].start) == next.end())
+        next.push_back(behind_[j].start);  // a match may begin here too
+      close(next);
+      to.push_back(std::move(next));
     }
     return to;
   }
 
-  void read_branch(const Branch& branch, uint8_t b, const std::vector<States>& behind,
-                   std::set<Branch>& out) const {
-    Branch next{0, {}, {}};
-    for (const States& set : branch.never) {
-      const States after = closed(read(set, b), behind);
-      for (const int32_t s : after)
-        if (is_ahead_final(s)) return;
-      if (!after.empty()) next.never.push_back(after);
+  int32_t intern(Branches& branches, std::vector<States> behind) {
+    Macro macro{{}, std::move(behind)};
+    for (auto& [duty, set] : branches) {
+      std::sort(set.begin(), set.end());
+      set.erase(std::unique(set.begin(), set.end()), set.end());
+      macro.branches.push_back({duty, set});
     }
-    std::vector<std::vector<int32_t>> ways{{}};  // one target for each position
-    States positions{branch.main};
-    positions.insert(positions.end(), branch.ahead.begin(), branch.ahead.end());
-    for (const int32_t s : positions) {
-      std::vector<std::vector<int32_t>> longer;
-      for (const int32_t to : read({s}, b))
-        for (const auto& way : ways) {
-          longer.push_back(way);
-          longer.back().push_back(to);
-        }
-      ways.swap(longer);
-      if (ways.size() > kMaxBranches) throw GrammarLimitError("regex: too many branches");
-    }
-    for (auto& way : ways) {
-      next.main = way[0];
-      settle({next, true, {way.begin() + 1, way.end()}}, behind, out);
-    }
-  }
-
-  int32_t intern(const std::set<Branch>& branches, std::vector<States> behind) {
-    if (branches.empty()) return -1;
-    Macro macro{{branches.begin(), branches.end()}, std::move(behind)};
+    if (macro.branches.empty()) return -1;
+    if (branches.size() > kMaxBranches) throw GrammarLimitError("regex: too many branches");
     const auto [it, is_new] = ids_.try_emplace(macro, static_cast<int32_t>(macros_.size()));
     if (is_new) {
+      for (const auto& branch : macro.branches)
+        size_ += static_cast<int64_t>(branch.second.size() + branch.first.never.size()) + 1;
       macros_.push_back(std::move(macro));
-      if (static_cast<int64_t>(macros_.size()) > budget_.max_states)
-        throw GrammarLimitError("regex: more than " + std::to_string(budget_.max_states) +
-                                " states");
+      if (static_cast<int64_t>(macros_.size()) > budget_.max_states || size_ > kMaxSize)
+        throw GrammarLimitError("regex: a pattern with assertions has more than " +
+                                std::to_string(budget_.max_states) + " states, or too large ones");
     }
     return it->second;
   }
 
   void explore() {
-    std::set<Branch> first;
+    Branches first;
     std::vector<States> behind;
-    for (const Look& look : behind_) behind.push_back(closed({look.start}, {}));
-    settle({{start_, {}, {}}, true, {}}, behind, first);
+    for (const Look& look : behind_) {
+      behind.push_back({look.start});
+      close(behind.back());
+    }
+    settle({}, {start_}, behind, first);
     intern(first, std::move(behind));
     for (size_t i = 0; i < macros_.size(); ++i) {
       dfa_.states.emplace_back();
       const Macro from = macros_[i];
       dfa_.states[i].is_final =
-          std::any_of(from.branches.begin(), from.branches.end(),
-                      [&](const Branch& b) { return b.main == final_ && b.ahead.empty(); });
+          std::any_of(from.branches.begin(), from.branches.end(), [&](const auto& branch) {
+            return branch.first.need.empty() && has(branch.second, final_);
+          });
       for (size_t k = 0; k < classes_.size(); ++k) {
         const uint8_t lo = classes_[k];
         const auto hi = static_cast<uint8_t>(k + 1 < classes_.size() ? classes_[k + 1] - 1 : 255);
         std::vector<States> behind_next = read_behind(from.behind, lo);
-        std::set<Branch> next;
-        for (const Branch& b : from.branches) read_branch(b, lo, behind_next, next);
+        Branches next;
+        for (const auto& [duty, set] : from.branches) {
+          Duty after;
+          const States positions = read(set, lo);
+          if (!positions.empty() && read_duty(duty, lo, after))
+            settle(after, positions, behind_next, next);
+        }
         if (const int32_t to = intern(next, std::move(behind_next)); to >= 0)
           dfa_.states[i].edges.push_back({lo, hi, to});
       }
@@ -360,6 +324,10 @@ class Builder {
   std::vector<int32_t> index_;  // of a look: its number among the lookbehinds
   int32_t num_behind_ = 0, start_ = 0, final_ = 0;
   std::vector<uint8_t> classes_;
+  std::vector<bool> ends_ahead_;
+  std::vector<int32_t> mark_;
+  int32_t epoch_ = 0;
+  int64_t size_ = 0;  // of all states
   std::map<Macro, int32_t> ids_;
   std::vector<Macro> macros_;
   ByteDfa dfa_;

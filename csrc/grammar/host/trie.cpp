@@ -6,10 +6,10 @@
 #include "charset.h"
 
 namespace lmx::grammar {
-TokenTrie TokenTrie::build(std::vector<TokenTail> tails,
+TokenTrie TokenTrie::build(std::vector<int32_t> tokens,
                            const std::vector<std::string_view>& text) {
   TokenTrie t;
-  t.tails = std::move(tails);
+  t.tokens = std::move(tokens);
   std::vector<int32_t> path{0};  // nodes of the string before
   t.byte.push_back(0);
   t.depth.push_back(0);
@@ -20,7 +20,7 @@ TokenTrie TokenTrie::build(std::vector<TokenTail> tails,
     for (; path.size() > depth + 1; path.pop_back())
       t.size[path.back()] = t.num_nodes() - path.back();
   };
-  for (size_t i = 0; i < t.tails.size(); ++i) {
+  for (size_t i = 0; i < t.tokens.size(); ++i) {
     const std::string_view s = text[i];
     size_t shared = 0;
     const size_t most = std::min(s.size(), before.size());
@@ -38,7 +38,8 @@ TokenTrie TokenTrie::build(std::vector<TokenTail> tails,
   }
   close_below(0);
   t.size[0] = t.num_nodes();
-  t.first.push_back(static_cast<int32_t>(t.tails.size()));
+  t.first.push_back(static_cast<int32_t>(t.tokens.size()));
+  t.find_content();
   return t;
 }
 
@@ -82,7 +83,7 @@ void TokenTrie::find_content() {
 }
 
 size_t TokenTrie::memory_bytes() const {
-  return byte.size() * (1 + 3 * sizeof(int32_t)) + tails.size() * sizeof(TokenTail) +
+  return byte.size() * (1 + 3 * sizeof(int32_t)) + tokens.size() * sizeof(int32_t) +
          content.size() * sizeof(Content) + sizeof(TokenTrie);
 }
 }  // namespace lmx::grammar

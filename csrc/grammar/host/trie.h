@@ -5,24 +5,17 @@
 #include <vector>
 
 namespace lmx::grammar {
-// A token, or what is left of it from `offset` on.
-struct TokenTail {
-  int32_t token;
-  int32_t offset;
-};
-
 struct TokenTrie {
   // By node, in depth-first order; node 0 is the root, node i + size[i] the next one that is not
   // below node i.
   std::vector<uint8_t> byte;
   std::vector<int32_t> depth, size;
-  std::vector<int32_t> first;  // [nodes + 1]: tails[first[i] .. first[i + 1]) end at node i
-  std::vector<TokenTail> tails;
-  int32_t id = -1;
+  std::vector<int32_t> first;  // [nodes + 1]: tokens[first[i] .. first[i + 1]) end at node i
+  std::vector<int32_t> tokens;  // sorted by their bytes
   int32_t max_depth = 0;
   // What the strings at and below node i are made of, read from node i's parent on: ASCII bytes as
   // a set, and for each state of the reader of UTF-8 whether all the rest is well-formed from it (a
-  // character may be cut off at the end). Only of the vocabulary's own trie.
+  // character may be cut off at the end).
   struct Content {
     uint64_t ascii_lo = 0, ascii_hi = 0;
     uint8_t well_formed = 0xFF;
@@ -31,10 +24,12 @@ struct TokenTrie {
   std::vector<Content> content;
 
   int32_t num_nodes() const { return static_cast<int32_t>(byte.size()); }
-  // `text[i]` is what tails[i] still has to spell; they come sorted by it.
-  static TokenTrie build(std::vector<TokenTail> tails, const std::vector<std::string_view>& text);
-  void find_content();
+  // `text[i]` are the bytes of tokens[i].
+  static TokenTrie build(std::vector<int32_t> tokens, const std::vector<std::string_view>& text);
   size_t memory_bytes() const;
+
+ private:
+  void find_content();
 };
 
 // ASCII bytes, and whether all whole characters beyond ASCII belong too: the strings over such an

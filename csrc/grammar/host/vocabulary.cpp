@@ -130,15 +130,13 @@ void Vocabulary::index() {
     const int order = bytes(a.token).compare(bytes(b.token));
     return order < 0 || (order == 0 && a.token < b.token);
   });
-  std::vector<TokenTail> tails;
+  std::vector<int32_t> tokens;
   std::vector<std::string_view> text;
   for (const Key& key : keys) {
-    tails.push_back({key.token, 0});
+    tokens.push_back(key.token);
     text.push_back(bytes(key.token));
   }
-  trie_ = TokenTrie::build(std::move(tails), text);
-  trie_.find_content();
-  trie_.id = 0;
+  trie_ = TokenTrie::build(std::move(tokens), text);
   content_.assign(size_, {});
   for (int32_t t = 0; t < size_; ++t) {
     TokenTrie::Content& c = content_[t];
