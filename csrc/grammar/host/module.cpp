@@ -3,10 +3,12 @@
 #include <pybind11/stl.h>
 
 #include <algorithm>
+#include <chrono>
 #include <optional>
 
 #include "batch.h"
 #include "common/py_tensor.h"
+#include "device.h"
 #include "registry.h"
 #include "regex.h"
 
@@ -59,6 +61,40 @@ bool fill(Matcher& matcher, py::handle bitmask, int64_t row) {
   uint32_t* data = bitmask_data("Matcher.fill", bitmask, matcher, &rows);
   check_row("Matcher.fill", row, rows);
   return matcher.fill(data + row * matcher.grammar().vocabulary().num_words()) != kAllAllowed;
+}
+
+// Nanoseconds of a fill, of accepting a token, of a rollback and of a fork, without Python: the mean
+// of the fastest of some rounds of `count`. For benches.
+py::tuple time_calls(Matcher& matcher, int64_t token, int64_t count) {
+  constexpr int kRounds = 20;
+  using Clock = std::chrono::steady_clock;
+  std::vector<uint32_t> row(matcher.grammar().vocabulary().num_words());
+  std::vector<Matcher> forks;
+  forks.reserve(count);
+  double best[4] = {1e18, 1e18, 1e18, 1e18};
+  const auto timed = [&](double& least, const auto& f) {
+    const auto start = Clock::now();
+    f();
+    const std::chrono::duration<double, std::nano> taken = Clock::now() - start;
+    least = std::min(least, taken.count() / static_cast<double>(count));
+  };
+  for (int round = 0; round < kRounds; ++round) {
+    timed(best[0], [&] {
+      for (int64_t i = 0; i < count; ++i) matcher.fill(row.data());
+    });
+    int64_t accepted = 0;
+    timed(best[1], [&] {
+      for (int64_t i = 0; i < count; ++i) accepted += matcher.accept(token);
+    });
+    timed(best[2], [&] {
+      for (int64_t i = 0; i < accepted; ++i) matcher.rollback(1);
+    });
+    timed(best[3], [&] {
+      for (int64_t i = 0; i < count; ++i) forks.emplace_back(matcher);
+    });
+    forks.clear();
+  }
+  return py::make_tuple(best[0], best[1], best[2], best[3]);
 }
 
 // A batch whose tensors and matchers stay alive with it.
@@ -272,6 +308,7 @@ void bind_matcher(py::module_& m) {
            }),
            py::arg("compiled"), py::arg("stop_ids") = py::none(),
            py::arg("terminate_without_stop") = false)
+      .def_property_readonly("compiled", [](const Matcher& m) { return m.grammar_ptr(); })
       .def("fork", [](const NumberedMatcher& m) { return std::make_unique<NumberedMatcher>(m); })
       .def("accept", &Matcher::accept, py::arg("token"))
       .def("accept_bytes", &Matcher::accept_bytes, py::arg("data"))
@@ -306,10 +343,32 @@ void bind_matcher(py::module_& m) {
       .def_property_readonly("handle", &NumberedMatcher::handle);
 }
 
+template <typename T>
+py::bytes as_bytes(const std::vector<T>& v) {
+  return py::bytes(reinterpret_cast<const char*>(v.data()), v.size() * sizeof(T));
+}
+
+void bind_device(py::module_& m) {
+  m.def("device_tables", [](CompiledGrammar& grammar, int64_t max_states) {
+    DeviceTables t;
+    {
+      const py::gil_scoped_release release;
+      t = device_tables(grammar, max_states);
+    }
+    return py::make_tuple(t.num_states, as_bytes(t.transitions), as_bytes(t.classes), t.num_masks,
+                          as_bytes(t.masks), as_bytes(t.mask_ids));
+  });
+  m.def("device_vocabulary", [](const Vocabulary& vocabulary) {
+    const DeviceVocabulary v = device_vocabulary(vocabulary);
+    return py::make_tuple(as_bytes(v.symbols), as_bytes(v.offsets));
+  });
+}
+
 void bind_batch(py::module_& m) {
   py::class_<Pending, std::shared_ptr<Pending>>(m, "PendingFill")
       .def("wait", &Pending::wait)
       .def("done", [](const Pending& p) { return !p.task || p.task->done(); });
+  m.def("time_calls", &time_calls);
   m.def("fill_batch", [](const py::list& matchers, py::handle bitmask,
                          const std::optional<std::vector<int64_t>>& rows, int num_threads) {
     const auto b = make_batch(matchers, bitmask, rows);
@@ -334,5 +393,6 @@ void bind_host(py::module_& m) {
   bind_language(m);
   bind_matcher(m);
   bind_batch(m);
+  bind_device(m);
 }
 }  // namespace lmx::grammar
