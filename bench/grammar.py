@@ -1,7 +1,7 @@
 """Benches of lmx.grammar: masks of texts against XGrammar and llguidance, and the room's ops.
 
-Grammars are bench/grammars/*.ebnf, each with a text in comments that begin with `#|`. The vocabulary
-is Llama-3's, of the package llama-models.
+Grammars are bench/grammars/*.ebnf, each with a text in comments that begin with `#|`; the
+vocabulary is Llama-3's, of the package llama-models.
 """
 
 import json
@@ -55,7 +55,12 @@ def llama3() -> tuple[TokenizerInfo, Any] | None:
 def source_and_text(name: str) -> tuple[str, str]:
     if name == "json":
         rows = [
-            {"id": i, "name": f"item {i} \u00e9", "tags": ["a", None, True], "in": {"x": [1.5e3, []]}}
+            {
+                "id": i,
+                "name": f"item {i} \u00e9",
+                "tags": ["a", None, True],
+                "in": {"x": [1.5e3, []]},
+            }
             for i in range(6)
         ]
         return "json", json.dumps(rows, indent=2, ensure_ascii=False)
@@ -190,7 +195,9 @@ def report(results: dict[str, dict[str, Times]], engines: list[str]) -> Iterator
 
 def hold_gates(results: dict[str, dict[str, Times]], peers: list[str]) -> None:
     for peer in peers:
-        ours, theirs = (pooled(results, e, peer if e == "lmx" else "lmx", "first") for e in ("lmx", peer))
+        ours, theirs = (
+            pooled(results, e, peer if e == "lmx" else "lmx", "first") for e in ("lmx", peer)
+        )
         assert sum(ours) < sum(theirs), f"mean: lmx {sum(ours)}, {peer} {sum(theirs)}"
         for share in (0.5, 0.99):
             a, b = percentile(ours, share), percentile(theirs, share)

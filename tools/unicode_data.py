@@ -2,7 +2,7 @@
 
     python tools/unicode_data.py
 
-A set is a string of numbers: gap, length, gap, length, ...; each number is written in groups of five
+A set is a string of numbers: gap, length, gap, length, ...; each is written in groups of five
 bits, low ones first, a group being a letter of ALPHABET, with 32 added where more groups follow.
 """
 

@@ -74,8 +74,7 @@ T* tensor_data(pybind11::handle tensor, const TensorArgument& wanted, int64_t* r
                    "shape");
   if (!dtype.is(wanted.dtype))
     detail::refuse(tensor, wanted, "of dtype " + std::string(pybind11::str(wanted.dtype)), "dtype");
-  if (is_cpu.ptr() != Py_True)
-    detail::refuse(tensor, wanted, "on the CPU", "device");
+  if (is_cpu.ptr() != Py_True) detail::refuse(tensor, wanted, "on the CPU", "device");
   const auto contiguous = detail::call(tensor, name.is_contiguous);
   if (contiguous.ptr() != Py_True) detail::refuse(tensor, wanted, "contiguous", "stride");
   if (rows) *rows = PyLong_AsLongLong(PyTuple_GET_ITEM(shape.ptr(), 0));

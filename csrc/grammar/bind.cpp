@@ -3,7 +3,7 @@
 #include "../common/backend.h"
 #include "step.h"
 #ifdef LMX_BACKEND_CPU
-#include "host/ops.h"
+#include "../grammar/host/ops.h"
 #endif
 
 namespace lmx::grammar {
@@ -104,14 +104,13 @@ void grammar_fill_tree(const Tensor& handle, const Tensor& parents, const Tensor
   check_vector(valid, kOp, "valid", n, ScalarType::Int);
   STD_TORCH_CHECK(bitmask.size(0) == n, kOp, ": expected bitmask of ", n, " rows, got ",
                   bitmask.size(0));
-  fill_tree_handle(*in<int64_t>(handle),
-                   {.parents = in<int32_t>(parents),
-                    .tokens = in<int64_t>(tokens),
-                    .bitmask = out<uint32_t>(bitmask),
-                    .valid = out<int32_t>(valid),
-                    .num_nodes = n,
-                    .num_words = bitmask.size(1),
-                    .root_is_current = root_is_current});
+  fill_tree_handle(*in<int64_t>(handle), {.parents = in<int32_t>(parents),
+                                          .tokens = in<int64_t>(tokens),
+                                          .bitmask = out<uint32_t>(bitmask),
+                                          .valid = out<int32_t>(valid),
+                                          .num_nodes = n,
+                                          .num_words = bitmask.size(1),
+                                          .root_is_current = root_is_current});
 }
 #endif
 }  // namespace

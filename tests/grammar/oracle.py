@@ -8,7 +8,7 @@ Neither shares anything with the engine: grammars are nested tuples here, and te
 
 import random
 from collections.abc import Iterable, Iterator
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 Expr = tuple[Any, ...]
@@ -243,7 +243,7 @@ def _rep(e: int, low: int, high: int | None) -> int:
     return EMPTY if high == 0 else _node("rep", e, low, high)
 
 
-@lru_cache(maxsize=None)
+@cache
 def nullable(e: int) -> bool:
     kind, *parts = _nodes[e]
     if kind in ("none", "set"):
@@ -259,7 +259,7 @@ def nullable(e: int) -> bool:
     return (any if kind == "alt" else all)(map(nullable, parts[0]))
 
 
-@lru_cache(maxsize=None)
+@cache
 def derivative(e: int, c: str) -> int:
     """What may follow ``c`` in a text of ``e``."""
     kind, *parts = _nodes[e]

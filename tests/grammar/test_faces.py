@@ -1,4 +1,4 @@
-"""Constraints in the decode loop, the Transformers' processor, XGrammar's names, the command line."""
+"""The decode loop, the Transformers' processor, XGrammar's names, the command line."""
 
 import re
 
@@ -115,7 +115,10 @@ def test_xgrammar_names():
     assert matcher.fill_next_token_bitmask(bitmask, 1) and bitmask[1].tolist() == [0b101, 0]
     logits = torch.zeros(2, 40)
     xgr.apply_token_bitmask_inplace(logits, bitmask, indices=[1])
-    assert logits[0].isfinite().all() and logits[1].isfinite().nonzero().flatten().tolist() == [0, 2]
+    assert logits[0].isfinite().all() and logits[1].isfinite().nonzero().flatten().tolist() == [
+        0,
+        2,
+    ]
     assert matcher.find_jump_forward_string() == "ab"
     assert matcher.accept_token(2) and not matcher.accept_token(1) and matcher.is_completed()
     twin = matcher.fork()

@@ -190,7 +190,7 @@ def test_no_text_at_all():
         'root ::= ("a" | "aa"){0,10000}',
         'root ::= Regex("(a|a)*")',
         'root ::= Regex("(.*a.{20})")',
-        "root ::= Regex(\"" + "|".join(f".{{{i}}}a" for i in range(50)) + "\")",
+        'root ::= Regex("' + "|".join(f".{{{i}}}a" for i in range(50)) + '")',
     ],
 )
 def test_large_counts_and_exponential_patterns(text):
@@ -212,8 +212,10 @@ def test_exact_counts():
 
 def test_a_limit_leaves_the_matcher_as_it_was():
     # Every subset of the last 14 characters is a state of its own.
-    info = small_info("a", "b", *("".join("ab"[i >> k & 1] for k in range(14)) for i in range(2000)))
-    text = "root ::= x*\nx ::= [ab]* \"a\" " + "[ab] " * 14
+    info = small_info(
+        "a", "b", *("".join("ab"[i >> k & 1] for k in range(14)) for i in range(2000))
+    )
+    text = 'root ::= x*\nx ::= [ab]* "a" ' + "[ab] " * 14
     m = Matcher(Compiler(info, max_steps=300).compile(text))
     assert m.accept(0)
     with pytest.raises(GrammarLimitError, match="the budget of steps is used up"):

@@ -25,9 +25,37 @@ from lmx.grammar import (
     serialize,
 )
 
-PIECES = ['{"', '"}', '":', '", "', "a", "b", "ab", "1", "12", ".5", "e", "-", " ", "  ", "\n", "[["]
+PIECES = [
+    '{"',
+    '"}',
+    '":',
+    '", "',
+    "a",
+    "b",
+    "ab",
+    "1",
+    "12",
+    ".5",
+    "e",
+    "-",
+    " ",
+    "  ",
+    "\n",
+    "[[",
+]
 PIECES += ["]]", "],", "{", "}", "[", "]", ",", ":", '"', "\\", "n", "u00", "0", "true", "tr", "ue"]
-PIECES += ["é", b"\xc3", b"\xa9", "中", b"\xe4\xb8", b"\xad", "😀", b"\xf0\x9f", b"\x98\x80a", '\\"x']
+PIECES += [
+    "é",
+    b"\xc3",
+    b"\xa9",
+    "中",
+    b"\xe4\xb8",
+    b"\xad",
+    "😀",
+    b"\xf0\x9f",
+    b"\x98\x80a",
+    '\\"x',
+]
 DOC = '{"a": [1, 12.5e-1, "b\\u00e0é中", {"ab": true}], "": [[ ], [[1]]],\n "b": "\\"x😀"}'
 
 
@@ -72,9 +100,11 @@ def test_tokens_inside_characters(text):
 
     tokens = [bytes([b]) for b in range(256)] + [chr(c).encode()[:2] for c in BORDERS]
     info = TokenizerInfo([*tokens, *(chr(c).encode()[1:] + b"a" for c in BORDERS)])
-    grammar_text = f"root ::= {text} \"a\""
+    grammar_text = f'root ::= {text} "a"'
     m = matcher(grammar_text, info)
-    pattern = re.compile(text.replace("\\U00010000", "\U00010000").replace("\\U0010ffff", "\U0010ffff"))
+    pattern = re.compile(
+        text.replace("\\U00010000", "\U00010000").replace("\\U0010ffff", "\U0010ffff")
+    )
     for c in BORDERS:
         data = chr(c).encode()
         for cut in range(1, len(data) + 1):

@@ -86,7 +86,11 @@ def hf_json(decoder, model_type="BPE", vocab=None) -> dict:
         {"id": 3, "content": " tool", "special": False},
     ]
     vocab = {"a": 0, "Ġb": 1} if vocab is None else vocab
-    return {"model": {"type": model_type, "vocab": vocab}, "decoder": decoder, "added_tokens": added}
+    return {
+        "model": {"type": model_type, "vocab": vocab},
+        "decoder": decoder,
+        "added_tokens": added,
+    }
 
 
 def test_hf_json(tmp_path):
@@ -94,7 +98,9 @@ def test_hf_json(tmp_path):
     assert [info.token_bytes(t) for t in range(4)] == [b"a", b" b", b"</s>", b" tool"]
     assert info.stop_ids == [2] and info.special_ids == [2] and info.vocab_size == 8
     path = tmp_path / "tokenizer.json"
-    path.write_text(json.dumps(hf_json({"type": "Sequence", "decoders": [{"type": "ByteFallback"}]})))
+    path.write_text(
+        json.dumps(hf_json({"type": "Sequence", "decoders": [{"type": "ByteFallback"}]}))
+    )
     assert TokenizerInfo.from_hf(path).token_bytes(1) == "Ġb".encode()
     unigram = hf_json({"type": "ByteFallback"}, "Unigram", [["\u2581a", -1.0], ["<0x41>", -2.0]])
     info = TokenizerInfo.from_hf(unigram)
@@ -128,7 +134,9 @@ def test_tekken():
         "special_tokens": [{"rank": 2, "token_str": "</s>"}],
     }
     info = TokenizerInfo.from_tekken(data)
-    assert info.vocab_size == 5 and info.token_bytes(3) == b"a" and info.token_bytes(4) == b"\xe4\xb8"
+    assert (
+        info.vocab_size == 5 and info.token_bytes(3) == b"a" and info.token_bytes(4) == b"\xe4\xb8"
+    )
     assert info.stop_ids == [2] and info.special_ids == [0, 1, 2]
 
 
@@ -164,7 +172,9 @@ def package_file(package: str, *names: str) -> Path:
 def test_mistral_files():
     tekken = TokenizerInfo.from_tekken(package_file("mistral_common", "data", "tekken_240718.json"))
     assert tekken.vocab_size == 131_072 and tekken.token_bytes(1000 + 97 - 32) != b""
-    spm = TokenizerInfo.from_sentencepiece(package_file("mistral_common", "data", "tokenizer.model.v1"))
+    spm = TokenizerInfo.from_sentencepiece(
+        package_file("mistral_common", "data", "tokenizer.model.v1")
+    )
     assert spm.vocab_size == 32_000 and spm.stop_ids == [2]
     assert spm.token_bytes(3 + 65) == b"A"  # <0x41>
 
@@ -173,4 +183,7 @@ def test_llama_file():
     path = package_file("llama_models", "llama3", "tokenizer.model")
     info = TokenizerInfo.from_tiktoken(path, special_tokens={"<|eot_id|>": 128_009})
     assert info.vocab_size == 128_010 and info.stop_ids == [128_009]
-    assert info.token_bytes(0) == b"!" and len({info.token_bytes(t) for t in range(128_000)}) == 128_000
+    assert (
+        info.token_bytes(0) == b"!"
+        and len({info.token_bytes(t) for t in range(128_000)}) == 128_000
+    )

@@ -15,7 +15,9 @@ struct Reverse {
   std::vector<std::vector<std::pair<int32_t, int32_t>>> calls_to;  // by target: source, rule
 
   explicit Reverse(const Program& p)
-      : empty(p.nfa.size()), symbol(p.nfa.size()), calls_of(p.rules.size()),
+      : empty(p.nfa.size()),
+        symbol(p.nfa.size()),
+        calls_of(p.rules.size()),
         calls_to(p.nfa.size()) {
     for (size_t i = 0; i < p.nfa.size(); ++i) {
       const auto s = static_cast<int32_t>(i);
@@ -107,9 +109,8 @@ void prune(Program& p) {
     std::erase_if(state.empty, [&](int32_t to) { return !can.any[to]; });
     std::erase_if(state.bytes, dead);
     std::erase_if(state.tokens, dead);
-    std::erase_if(state.calls, [&](const CallEdge& e) {
-      return dead(e) || !can.some[p.rules[e.rule].start];
-    });
+    std::erase_if(state.calls,
+                  [&](const CallEdge& e) { return dead(e) || !can.some[p.rules[e.rule].start]; });
   }
 }
 

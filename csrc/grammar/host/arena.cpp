@@ -110,7 +110,8 @@ int32_t Arena::intern_frame(std::vector<Item>& items) {
   int32_t& slot = find(
       frame_ids_, hash_items(items.data(), count, 0),
       [&](int32_t f) {
-        return frames_[f].count == count && std::equal(items.begin(), items.end(), frames_[f].items);
+        return frames_[f].count == count &&
+               std::equal(items.begin(), items.end(), frames_[f].items);
       },
       hash_of);
   if (slot != kNone) return slot;
@@ -368,8 +369,8 @@ int32_t Arena::clamped(int32_t c) {
   if (config.clamped == kUnknown) {
     std::vector<Item> items;
     for (int32_t i = 0; i < config.count; ++i)
-      items.push_back({states_.clamped(config.items[i].state, longest_),
-                       clamped_frame(config.items[i].frame)});
+      items.push_back(
+          {states_.clamped(config.items[i].state, longest_), clamped_frame(config.items[i].frame)});
     const int32_t id = intern_config(items, config.is_accepting);
     configs_[c].clamped = id;
     configs_[id].clamped = id;

@@ -23,8 +23,8 @@ struct Item {
   int32_t state, frame;
   auto operator<=>(const Item&) const = default;
 };
-constexpr int32_t kBottom = 0;   // the frame below the root rule
-constexpr int32_t kDone = -2;    // its one member: the text may end here
+constexpr int32_t kBottom = 0;    // the frame below the root rule
+constexpr int32_t kDone = -2;     // its one member: the text may end here
 constexpr int32_t kUnknown = -2;  // of a step that was not taken yet; kNone: there is no way
 
 // Elements whose address never changes, readable while others are added.
@@ -72,8 +72,8 @@ struct Config {
   bool is_accepting;  // the text may end here
   bool has_tokens;    // some state has token edges
   bool has_counts;
-  std::atomic<const StepEdge*> steps{nullptr};        // a few
-  std::atomic<std::atomic<int32_t>*> row{nullptr};    // or all 256
+  std::atomic<const StepEdge*> steps{nullptr};      // a few
+  std::atomic<std::atomic<int32_t>*> row{nullptr};  // or all 256
   std::atomic<Mask*> mask{nullptr};
   int32_t clamped = kUnknown;
   const Alphabet* loop = nullptr;  // bytes that lead back here; null: not known yet
@@ -123,8 +123,8 @@ class Arena {
   }
   // After one whole token: by its bytes, or by an edge of one of the sets it is in.
   int32_t step_token_edges(int32_t c, const std::vector<bool>& in_set, int32_t by_bytes);
-  int32_t popped(int32_t frame);         // after the rule above a frame has ended
-  int32_t clamped(int32_t config);       // counts capped
+  int32_t popped(int32_t frame);               // after the rule above a frame has ended
+  int32_t clamped(int32_t config);             // counts capped
   int32_t lone(const Item* chain, int count);  // a configuration of one item, not closed: see mask
   int32_t clamped_frame(int32_t frame);
   const Alphabet& loop(int32_t config);  // bytes b with step(config, b) == config

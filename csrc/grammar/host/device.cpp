@@ -66,8 +66,7 @@ void compress(const Reached& reached, DeviceTables& t, const Arena& arena) {
   t.num_classes = static_cast<int64_t>(columns.size());
   t.transitions.resize(t.num_states * t.num_classes);
   for (int64_t c = 0; c < t.num_classes; ++c)
-    for (int64_t s = 0; s < t.num_states; ++s)
-      t.transitions[s * t.num_classes + c] = columns[c][s];
+    for (int64_t s = 0; s < t.num_states; ++s) t.transitions[s * t.num_classes + c] = columns[c][s];
 }
 }  // namespace
 

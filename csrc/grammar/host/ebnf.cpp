@@ -6,7 +6,7 @@
 
 namespace lmx::grammar {
 namespace {
-constexpr int kMaxDepth = 2000;              // of parentheses
+constexpr int kMaxDepth = 2000;             // of parentheses
 constexpr int64_t kMaxRepeat = 2147483647;  // of a count in braces
 
 bool is_name_start(char c) { return (c | 32) >= 'a' && (c | 32) <= 'z' ? true : c == '_'; }
@@ -57,9 +57,7 @@ class Parser {
     throw GrammarSyntaxError(place(at) + "expected " + expected + ", got " + got);
   }
 
-  char peek(size_t ahead = 0) const {
-    return i_ + ahead < text_.size() ? text_[i_ + ahead] : '\0';
-  }
+  char peek(size_t ahead = 0) const { return i_ + ahead < text_.size() ? text_[i_ + ahead] : '\0'; }
   bool starts(std::string_view s) const { return text_.substr(i_, s.size()) == s; }
   bool take(std::string_view s) {
     if (!starts(s)) return false;
@@ -239,7 +237,8 @@ class Parser {
     const size_t at = i_ - 1;
     const char c = peek();
     ++i_;
-    constexpr std::string_view kFrom = "nrtbfav0e\\\"/'?", kTo = {"\n\r\t\b\f\a\v\0\x1B\\\"/'?", 14};
+    constexpr std::string_view kFrom = "nrtbfav0e\\\"/'?",
+                               kTo = {"\n\r\t\b\f\a\v\0\x1B\\\"/'?", 14};
     if (c == 'x') return hex_digits(1, 64, at);
     if (c == 'u') return hex_digits(4, 4, at);
     if (c == 'U') return hex_digits(8, 8, at);
@@ -260,7 +259,8 @@ class Parser {
     const size_t at = i_++;
     std::string out;
     while (true) {
-      if (i_ >= text_.size() || text_[i_] == '\n') fail(i_, "\" that ends the string of " + place(at));
+      if (i_ >= text_.size() || text_[i_] == '\n')
+        fail(i_, "\" that ends the string of " + place(at));
       if (take("\"")) return out;
       append_utf8(out, take("\\") ? escape("") : next_code_point(text_, i_));
     }

@@ -60,8 +60,8 @@ class Printer {
       case Kind::repeat: return wrap(print(*e.parts[0], 3) + bounds(e), tight > 2);
       case Kind::rule: return grammar_.rules[e.rule].name;
       case Kind::regex:
-        return "Regex(" + quoted(e.text) +
-               (e.flags.empty() ? "" : ", flags=" + quoted(e.flags)) + ")";
+        return "Regex(" + quoted(e.text) + (e.flags.empty() ? "" : ", flags=" + quoted(e.flags)) +
+               ")";
       case Kind::substring: return "Substring(" + quoted_list(e.strings) + ")";
       case Kind::dispatch: return dispatch(e);
       default: return (e.kind == Kind::tokens ? "Token(" : "ExcludeToken(") + id_list(e.ids) + ")";
@@ -69,15 +69,13 @@ class Printer {
   }
 
  private:
-  static std::string wrap(const std::string& s, bool needed) {
-    return needed ? "(" + s + ")" : s;
-  }
+  static std::string wrap(const std::string& s, bool needed) { return needed ? "(" + s + ")" : s; }
   static std::string bounds(const Expr& e) {
     if (e.max == kUnbounded && e.min < 2) return e.min ? "+" : "*";
     if (e.min == 0 && e.max == 1) return "?";
     if (e.min == e.max) return "{" + std::to_string(e.min) + "}";
-    return "{" + std::to_string(e.min) + "," +
-           (e.max == kUnbounded ? "" : std::to_string(e.max)) + "}";
+    return "{" + std::to_string(e.min) + "," + (e.max == kUnbounded ? "" : std::to_string(e.max)) +
+           "}";
   }
   static std::string quoted_list(const std::vector<std::string>& strings) {
     std::string s;

@@ -1,13 +1,13 @@
 // grammar/host/left.cpp: turns left recursion around, and orders rules by who calls whom first.
 //
-// Let C be a set of rules that call one another before any byte. A string of A in C is read along its
-// left spine, bottom up: first the part of some B in C that does not begin with a rule of C, then,
-// again and again, what follows a call of the member just finished at the start of another one,
-// until A itself is finished. So all members share one automaton with a node per member:
+// Let C be a set of rules that call one another before any byte. A string of A in C is read along
+// its left spine, bottom up: first the part of some B in C that does not begin with a rule of C,
+// then, again and again, what follows a call of the member just finished at the start of another
+// one, until A itself is finished. So all members share one automaton with a node per member:
 //   begin --(B's beginnings that do not call C)--> node(B)
 //   node(B) --(D's continuation of a call of B at its start)--> node(D)
-// and A ends at node(A). Calls of C further inside are ordinary calls. This adds no rule, and linear
-// size.
+// and A ends at node(A). Calls of C further inside are ordinary calls. This adds no rule, and
+// linear size.
 #include <algorithm>
 #include <unordered_map>
 

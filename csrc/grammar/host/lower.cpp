@@ -7,9 +7,9 @@
 
 namespace lmx::grammar {
 namespace {
-constexpr int64_t kUnroll = 8;          // a count up to it becomes copies
-constexpr int64_t kUnrollSize = 256;    // unless they are longer than this
-constexpr int64_t kInline = 8;          // a rule of up to this many symbols is copied to its callers
+constexpr int64_t kUnroll = 8;         // a count up to it becomes copies
+constexpr int64_t kUnrollSize = 256;   // unless they are longer than this
+constexpr int64_t kInline = 8;         // a rule of up to this many symbols is copied to its callers
 constexpr int64_t kInlineOnce = 1000;  // one that is called once, up to this many
 
 class Lowering {
@@ -124,8 +124,7 @@ class Lowering {
   // ---- expressions -------------------------------------------------------------------------
   void count_edge() {
     if (++edges_ > budget_.max_edges)
-      throw GrammarLimitError("grammar: more than " + std::to_string(budget_.max_edges) +
-                              " edges");
+      throw GrammarLimitError("grammar: more than " + std::to_string(budget_.max_edges) + " edges");
   }
   void add_empty(int32_t from, int32_t to) {
     count_edge();
@@ -154,8 +153,7 @@ class Lowering {
       case Kind::dispatch: return add_dispatch(e, from, to);
       case Kind::tokens:
       case Kind::not_tokens:
-        program_.nfa[from].tokens.push_back(
-            {static_cast<int32_t>(program_.token_sets.size()), to});
+        program_.nfa[from].tokens.push_back({static_cast<int32_t>(program_.token_sets.size()), to});
         program_.token_sets.push_back({e.ids, e.kind == Kind::not_tokens});
         return;
     }
@@ -256,7 +254,8 @@ class Lowering {
   int64_t edges_ = 0;
 };
 
-// ---- free text with tags: Aho and Corasick's automaton (1975), times the reader of UTF-8 ---------
+// ---- free text with tags: Aho and Corasick's automaton (1975), times the reader of UTF-8
+// ---------
 struct Tags {
   struct Node {
     std::map<uint8_t, int> child;

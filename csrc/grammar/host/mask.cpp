@@ -6,10 +6,10 @@
 
 namespace lmx::grammar {
 namespace {
-constexpr size_t kMaxIds = 1000;   // a longer list becomes bits
-constexpr int kMinAlphabet = 12;   // a loop over fewer bytes is not worth a table
-constexpr size_t kCheapIds = 64;   // so many bits set one by one beat a second copy of a row
-constexpr int kMaxChain = 4;       // counted rules that are walked together with their body
+constexpr size_t kMaxIds = 1000;  // a longer list becomes bits
+constexpr int kMinAlphabet = 12;  // a loop over fewer bytes is not worth a table
+constexpr size_t kCheapIds = 64;  // so many bits set one by one beat a second copy of a row
+constexpr int kMaxChain = 4;      // counted rules that are walked together with their body
 }  // namespace
 
 Masks::Masks(Arena& arena, const Vocabulary& vocabulary, const std::vector<Bits>& token_sets)
@@ -27,11 +27,13 @@ struct Masks::Walk {
   std::vector<int32_t> ids;      // accepted tokens
   std::vector<Rest> rests;
   const std::bitset<256>& follow;
-  Alphabet base;       // strings over it are accepted without a walk, if it is not empty
+  Alphabet base;         // strings over it are accepted without a walk, if it is not empty
   int32_t onto = kNone;  // where they lead
 
   Walk(int32_t max_depth, const std::bitset<256>& follow_of_rule)
-      : config(max_depth + 1), byte(max_depth + 1), is_covered(max_depth + 1),
+      : config(max_depth + 1),
+        byte(max_depth + 1),
+        is_covered(max_depth + 1),
         follow(follow_of_rule) {}
 
   // Nothing at or below the node can be read: what is left behind each end is kept.
@@ -79,8 +81,7 @@ void Masks::walk_below(int32_t begin, int32_t end, Walk& w) {
     const uint8_t b = trie.byte[i];
     while (!w.ends.empty() && w.ends.back() > d) w.ends.pop_back();
     w.byte[d] = b;
-    if (has_base && w.is_covered[d] && (d == 0 || at == w.onto) &&
-        w.base.covers(trie.content[i])) {
+    if (has_base && w.is_covered[d] && (d == 0 || at == w.onto) && w.base.covers(trie.content[i])) {
       i += trie.size[i];
       continue;
     }

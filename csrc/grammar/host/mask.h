@@ -1,10 +1,10 @@
 // grammar/host/mask.h: which tokens may come after a configuration.
 //
-// A token is read from a state until it ends, or until the state's rule ends before it does. The first
-// part depends on the state alone and is computed once per state (local); it leaves the rests of the
-// tokens that outlive the rule. What a frame makes of these is again a matter of the states to return
-// to, with fewer and shorter rests, and so on down the stack (rests): a new stack over known states
-// costs a few look-ups.
+// A token is read from a state until it ends, or until the state's rule ends before it does. The
+// first part depends on the state alone and is computed once per state (local); it leaves the rests
+// of the tokens that outlive the rule. What a frame makes of these is again a matter of the states
+// to return to, with fewer and shorter rests, and so on down the stack (rests): a new stack over
+// known states costs a few look-ups.
 #pragma once
 #include <memory>
 #include <unordered_map>

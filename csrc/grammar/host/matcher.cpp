@@ -18,13 +18,16 @@ constexpr int64_t kNsPerMs = 1000000;
 // ---- the compiled grammar ----------------------------------------------------------------------
 CompiledGrammar::Generation::Generation(CompiledGrammar& owner, int64_t max_memory)
     : arena(owner.states(), owner.vocabulary().longest()),
-      masks(arena, owner.vocabulary(), owner.token_sets()), limit(max_memory) {}
+      masks(arena, owner.vocabulary(), owner.token_sets()),
+      limit(max_memory) {}
 
 CompiledGrammar::CompiledGrammar(const Grammar& grammar,
                                  std::shared_ptr<const Vocabulary> vocabulary,
                                  const CompileOptions& options)
-    : vocabulary_(std::move(vocabulary)), options_(options),
-      text_(to_ebnf(grammar)), states_(compile(grammar, {}), {}) {
+    : vocabulary_(std::move(vocabulary)),
+      options_(options),
+      text_(to_ebnf(grammar)),
+      states_(compile(grammar, {}), {}) {
   for (const TokenSetSpec& spec : states_.program().token_sets) {
     Bits bits(vocabulary_->num_words(), 0);
     for (const int32_t id : spec.ids) {
@@ -82,8 +85,10 @@ int64_t CompiledGrammar::precompute(int64_t max_ms) {
 // ---- history -----------------------------------------------------------------------------------
 Matcher::Matcher(std::shared_ptr<CompiledGrammar> grammar, std::vector<int32_t> stop_ids,
                  bool own_stop_ids, bool terminate_without_stop)
-    : grammar_(std::move(grammar)), generation_(grammar_->current()),
-      stop_ids_(std::move(stop_ids)), own_stop_ids_(own_stop_ids),
+    : grammar_(std::move(grammar)),
+      generation_(grammar_->current()),
+      stop_ids_(std::move(stop_ids)),
+      own_stop_ids_(own_stop_ids),
       terminate_without_stop_(terminate_without_stop) {
   for (const int32_t t : stop_ids_) check_token(t);
   const int32_t root = generation_->arena.root();
@@ -91,9 +96,13 @@ Matcher::Matcher(std::shared_ptr<CompiledGrammar> grammar, std::vector<int32_t> 
 }
 
 Matcher::Matcher(const Matcher& other)
-    : grammar_(other.grammar_), generation_(other.generation_), stop_ids_(other.stop_ids_),
-      own_stop_ids_(other.own_stop_ids_), terminate_without_stop_(other.terminate_without_stop_),
-      head_(other.head_), steps_(other.steps_) {
+    : grammar_(other.grammar_),
+      generation_(other.generation_),
+      stop_ids_(other.stop_ids_),
+      own_stop_ids_(other.own_stop_ids_),
+      terminate_without_stop_(other.terminate_without_stop_),
+      head_(other.head_),
+      steps_(other.steps_) {
   head_->users.fetch_add(1, std::memory_order_relaxed);
 }
 
@@ -181,10 +190,10 @@ int32_t Matcher::after_token(int32_t c, int32_t token) {
   const int32_t by_bytes = is_spelled ? after_bytes(c, vocabulary.bytes(token)) : kNone;
   if (!generation_->arena.config(c).has_tokens) return by_bytes;
   std::vector<bool> in_set;
-  for (const Bits& set : grammar_->token_sets()) in_set.push_back(set[token >> 5] >> (token & 31) & 1);
-  return grammar_->locked(*generation_, [&](Arena& a, Masks&) {
-    return a.step_token_edges(c, in_set, by_bytes);
-  });
+  for (const Bits& set : grammar_->token_sets())
+    in_set.push_back(set[token >> 5] >> (token & 31) & 1);
+  return grammar_->locked(
+      *generation_, [&](Arena& a, Masks&) { return a.step_token_edges(c, in_set, by_bytes); });
 }
 
 bool Matcher::ends_here(int32_t c) const {
@@ -283,8 +292,7 @@ FillStatus Matcher::fill_config(int32_t c, uint32_t* row) {
   bool is_partial = true;
   if (grammar_->options().cache) {
     Mask* mask = config.mask.load(std::memory_order_acquire);
-    if (!mask)
-      grammar_->locked(*generation_, [&](Arena&, Masks& masks) { return masks.of(c), 0; });
+    if (!mask) grammar_->locked(*generation_, [&](Arena&, Masks& masks) { return masks.of(c), 0; });
     mask = config.mask.load(std::memory_order_acquire);
     if (mask->fills.fetch_add(1, std::memory_order_relaxed) == 1)
       grammar_->locked(*generation_, [&](Arena&, Masks& m) { return m.write_row(*mask), 0; });

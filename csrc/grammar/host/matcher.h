@@ -11,10 +11,10 @@
 
 namespace lmx::grammar {
 struct CompileOptions {
-  int64_t limit_ms = 5000;              // of one call; 0: none
-  int64_t max_steps = 200000;           // new steps of one call
+  int64_t limit_ms = 5000;                  // of one call; 0: none
+  int64_t max_steps = 200000;               // new steps of one call
   int64_t max_memory = int64_t{256} << 20;  // of stacks, configurations and masks
-  bool cache = true;                    // false: every mask anew, by a walk of all tokens
+  bool cache = true;                        // false: every mask anew, by a walk of all tokens
 };
 
 // Threads may share one: what is known is read without a lock, what is not is made under one.
@@ -107,8 +107,8 @@ class Matcher {
   int64_t generation() { return sync(), grammar_->num_generations(); }
 
   // A draft tree. parents[i] < i, or -1 at a root. With root_is_current token 0 has been accepted
-  // before. rows: [num_nodes, num_words]; valid: 1, 0 for a node that may not follow, 2 if max_ms ran
-  // out before it.
+  // before. rows: [num_nodes, num_words]; valid: 1, 0 for a node that may not follow, 2 if max_ms
+  // ran out before it.
   struct Tree {
     const int32_t* parents;
     const int64_t* tokens;

@@ -9,8 +9,8 @@
 #include "batch.h"
 #include "common/py_tensor.h"
 #include "device.h"
-#include "registry.h"
 #include "regex.h"
+#include "registry.h"
 
 namespace py = pybind11;
 
@@ -63,8 +63,8 @@ bool fill(Matcher& matcher, py::handle bitmask, int64_t row) {
   return matcher.fill(data + row * matcher.grammar().vocabulary().num_words()) != kAllAllowed;
 }
 
-// Nanoseconds of a fill, of accepting a token, of a rollback and of a fork, without Python: the mean
-// of the fastest of some rounds of `count`. For benches.
+// Nanoseconds of a fill, of accepting a token, of a rollback and of a fork, without Python: the
+// mean of the fastest of some rounds of `count`. For benches.
 py::tuple time_calls(Matcher& matcher, int64_t token, int64_t count) {
   constexpr int kRounds = 20;
   using Clock = std::chrono::steady_clock;
@@ -290,9 +290,10 @@ void bind_language(py::module_& m) {
            py::arg("max_memory"), py::arg("cache"), py::call_guard<py::gil_scoped_release>())
       .def("memory_bytes", &CompiledGrammar::memory_bytes)
       .def_property_readonly("text", &CompiledGrammar::text)
-      .def_property_readonly("vocabulary", [](const CompiledGrammar& c) {
-        return std::const_pointer_cast<Vocabulary>(c.vocabulary_ptr());
-      })
+      .def_property_readonly("vocabulary",
+                             [](const CompiledGrammar& c) {
+                               return std::const_pointer_cast<Vocabulary>(c.vocabulary_ptr());
+                             })
       .def("precompute", &CompiledGrammar::precompute, py::call_guard<py::gil_scoped_release>())
       .def_property_readonly("num_generations", &CompiledGrammar::num_generations);
 }
@@ -302,9 +303,9 @@ void bind_matcher(py::module_& m) {
   py::class_<NumberedMatcher, Matcher>(m, "Matcher")
       .def(py::init([](std::shared_ptr<CompiledGrammar> compiled,
                        std::optional<std::vector<int32_t>> stop_ids, bool terminate_without_stop) {
-             return std::make_unique<NumberedMatcher>(
-                 std::move(compiled), stop_ids.value_or(std::vector<int32_t>{}),
-                 stop_ids.has_value(), terminate_without_stop);
+             return std::make_unique<NumberedMatcher>(std::move(compiled),
+                                                      stop_ids.value_or(std::vector<int32_t>{}),
+                                                      stop_ids.has_value(), terminate_without_stop);
            }),
            py::arg("compiled"), py::arg("stop_ids") = py::none(),
            py::arg("terminate_without_stop") = false)
@@ -316,14 +317,14 @@ void bind_matcher(py::module_& m) {
            [](Matcher& matcher, const std::vector<int64_t>& tokens) {
              int64_t n = 0;
              for (const int64_t token : tokens)
-               if (matcher.accept(token)) ++n;
-               else break;
+               if (matcher.accept(token))
+                 ++n;
+               else
+                 break;
              return n;
            })
-      .def("validate",
-           [](Matcher& matcher, const std::vector<int64_t>& tokens) {
-             return matcher.validate(tokens);
-           })
+      .def("validate", [](Matcher& matcher,
+                          const std::vector<int64_t>& tokens) { return matcher.validate(tokens); })
       .def("fill", &fill, py::arg("bitmask"), py::arg("row") = 0)
       .def("rollback", &Matcher::rollback, py::arg("steps"))
       .def("reset", &Matcher::reset)
@@ -331,11 +332,12 @@ void bind_matcher(py::module_& m) {
       .def("is_terminated", &Matcher::is_terminated)
       .def("mask_id", &Matcher::mask_id)
       .def("generation", &Matcher::generation)
-      .def("forced_bytes",
-           [](Matcher& matcher, bool utf8_complete) {
-             return py::bytes(matcher.forced_bytes(utf8_complete));
-           },
-           py::arg("utf8_complete") = true)
+      .def(
+          "forced_bytes",
+          [](Matcher& matcher, bool utf8_complete) {
+            return py::bytes(matcher.forced_bytes(utf8_complete));
+          },
+          py::arg("utf8_complete") = true)
       .def("forced_tokens", &forced_tokens, py::arg("encode"))
       .def("fill_tree", &fill_tree, py::arg("parents"), py::arg("tokens"), py::arg("bitmask"),
            py::arg("root_is_current") = false, py::arg("max_ms") = 0)

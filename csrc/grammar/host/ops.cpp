@@ -54,8 +54,7 @@ void fill_handles(const FillHandles& p) {
 
 void accept_handles(const int64_t* handles, const int64_t* tokens, bool* accepted, int64_t count) {
   std::vector<Matcher*> matchers;
-  for (int64_t i = 0; i < count; ++i)
-    matchers.push_back(&matcher_of("grammar_accept", handles[i]));
+  for (int64_t i = 0; i < count; ++i) matchers.push_back(&matcher_of("grammar_accept", handles[i]));
   for (int64_t i = 0; i < count; ++i) accepted[i] = matchers[i]->accept(tokens[i]);
 }
 

@@ -13,8 +13,8 @@ struct FillHandles {
 // All throw std::invalid_argument, before anything is written, for a handle whose matcher is gone,
 // and for a row, width or parent out of range.
 void fill_handles(const FillHandles& p);
-// accepted[i]: whether tokens[i] was allowed and has been read. Matchers before a token out of range
-// have read theirs by then.
+// accepted[i]: whether tokens[i] was allowed and has been read. Matchers before a token out of
+// range have read theirs by then.
 void accept_handles(const int64_t* handles, const int64_t* tokens, bool* accepted, int64_t count);
 
 struct FillTreeHandle {

@@ -2,7 +2,8 @@
 // another.
 //
 // Lowering builds one nondeterministic automaton with edges of five kinds: empty, a range of bytes,
-// a call of a rule, a set of tokens. Analysis then rewrites it, without changing the language, until
+// a call of a rule, a set of tokens. Analysis then rewrites it, without changing the language,
+// until
 //   - a call never yields the empty string (nullable rules are bypassed by empty edges),
 //   - every state lies on a path to its rule's end (nothing that cannot be completed is left),
 //   - no rule calls itself before it has read a byte (left recursion is turned around).
@@ -52,12 +53,12 @@ struct ByteDfa {
 struct ProgramRule {
   std::string name;
   int32_t start = -1, final = -1;
-  int32_t rank = 0;                // a rule that calls another before any byte has a lower rank
-  int32_t body = -1;               // of a counted rule: body{min,max}; -1 for an automaton
+  int32_t rank = 0;   // a rule that calls another before any byte has a lower rank
+  int32_t body = -1;  // of a counted rule: body{min,max}; -1 for an automaton
   int64_t min = 0, max = 0;
-  bool nullable = false;           // of the rule as written; a call yields no empty string
-  std::vector<bool> alive;         // states that reach `final`; empty: all
-  std::bitset<256> follow;         // bytes that may come after the rule, in any context
+  bool nullable = false;    // of the rule as written; a call yields no empty string
+  std::vector<bool> alive;  // states that reach `final`; empty: all
+  std::bitset<256> follow;  // bytes that may come after the rule, in any context
 };
 
 struct Program {
@@ -74,15 +75,15 @@ struct Program {
 };
 
 struct Budget {
-  int64_t max_states = 100000;   // deterministic states of a rule, and of a regular expression
-  int64_t max_edges = 2000000;   // of the automaton that is made at once
+  int64_t max_states = 100000;  // deterministic states of a rule, and of a regular expression
+  int64_t max_edges = 2000000;  // of the automaton that is made at once
 };
 
 // Throws GrammarError where the grammar admits no string, GrammarLimitError at the budget.
 Program compile(const Grammar& grammar, const Budget& budget);
 
 void lower(const Grammar& grammar, const Budget& budget, Program& program);  // lower.cpp
-void analyse(Program& program, const Budget& budget);                       // analyse.cpp
-void remove_left_recursion(Program& program);                               // left.cpp
-void find_follow(Program& program);                                         // analyse.cpp
+void analyse(Program& program, const Budget& budget);                        // analyse.cpp
+void remove_left_recursion(Program& program);                                // left.cpp
+void find_follow(Program& program);                                          // analyse.cpp
 }  // namespace lmx::grammar

@@ -43,9 +43,9 @@ const CharSet kAny{{0, kMaxCodePoint}};
 const CharSet kDigit{{'0', '9'}};
 const CharSet kWord{{'0', '9'}, {'A', 'Z'}, {'_', '_'}, {'a', 'z'}};
 const CharSet kLineEnd{{'\n', '\n'}, {'\r', '\r'}, {0x2028, 0x2029}};
-const CharSet kSpace{{9, 13}, {32, 32}, {0xA0, 0xA0}, {0x1680, 0x1680}, {0x2000, 0x200A},
-                     {0x2028, 0x2029}, {0x202F, 0x202F}, {0x205F, 0x205F}, {0x3000, 0x3000},
-                     {0xFEFF, 0xFEFF}};
+const CharSet kSpace{{9, 13},          {32, 32},         {0xA0, 0xA0},     {0x1680, 0x1680},
+                     {0x2000, 0x200A}, {0x2028, 0x2029}, {0x202F, 0x202F}, {0x205F, 0x205F},
+                     {0x3000, 0x3000}, {0xFEFF, 0xFEFF}};
 
 int hex_value(uint32_t c) {
   if (c >= '0' && c <= '9') return static_cast<int>(c - '0');
@@ -62,12 +62,17 @@ class Parser {
       text_.push_back(c);
     }
     for (const char f : flags) {
-      if (f == 'i') ignore_case_ = true;
-      else if (f == 's') dot_all_ = true;
-      else if (f == 'm') multiline_ = true;
-      else if (f == 'x') search_ = true;
+      if (f == 'i')
+        ignore_case_ = true;
+      else if (f == 's')
+        dot_all_ = true;
+      else if (f == 'm')
+        multiline_ = true;
+      else if (f == 'x')
+        search_ = true;
       else if (f != 'u')
-        throw GrammarSyntaxError(std::string("regex: expected flags among i, s, m, u, x, got ") + f);
+        throw GrammarSyntaxError(std::string("regex: expected flags among i, s, m, u, x, got ") +
+                                 f);
     }
   }
 
@@ -139,10 +144,14 @@ class Parser {
   RegexPtr quantified(RegexPtr part) {
     int64_t min = 0, max = 0;
     const size_t at = i_;
-    if (take('*')) max = kUnbounded;
-    else if (take('+')) min = 1, max = kUnbounded;
-    else if (take('?')) max = 1;
-    else if (!braces(min, max)) return part;
+    if (take('*'))
+      max = kUnbounded;
+    else if (take('+'))
+      min = 1, max = kUnbounded;
+    else if (take('?'))
+      max = 1;
+    else if (!braces(min, max))
+      return part;
     if (part->kind == Node::Kind::ahead || part->kind == Node::Kind::behind)
       throw GrammarSyntaxError("regex: at " + std::to_string(at) + ": nothing to repeat");
     if (peek() == '?' || peek() == '+') ++i_;  // lazy or possessive: the same language
@@ -200,8 +209,7 @@ class Parser {
 
   RegexPtr group() {
     const size_t at = i_++;
-    if (++depth_ > kMaxDepth)
-      throw GrammarSyntaxError("regex: groups nested more than 1000 deep");
+    if (++depth_ > kMaxDepth) throw GrammarSyntaxError("regex: groups nested more than 1000 deep");
     Node::Kind kind = Node::Kind::sequence;
     bool is_negated = false;
     if (take("?:")) {
@@ -216,9 +224,10 @@ class Parser {
       if (!take('>')) fail("> after the name of a group");
     } else if (peek() == '?') {
       const uint32_t c = peek(1);
-      unsupported(at, c == '(' ? "a conditional" : c == '>' ? "an atomic group"
-                                 : c == 'R'                 ? "recursion"
-                                                            : "this kind of group");
+      unsupported(at, c == '('   ? "a conditional"
+                      : c == '>' ? "an atomic group"
+                      : c == 'R' ? "recursion"
+                                 : "this kind of group");
     }
     RegexPtr inside = alternatives();
     if (!take(')')) fail(") that ends a group");

@@ -26,7 +26,7 @@ struct RegexNode {
 // both with the offset in code points.
 RegexPtr parse_regex(std::string_view pattern, std::string_view flags);
 bool has_assertions(const RegexNode& node);
-ExprPtr to_expr(const RegexNode& node);                             // of one without assertions
+ExprPtr to_expr(const RegexNode& node);                       // of one without assertions
 ByteDfa to_dfa(const RegexNode& node, const Budget& budget);  // of any
 
 // Adds the spellings of a set between two states, sharing their tails.

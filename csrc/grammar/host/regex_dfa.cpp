@@ -115,8 +115,9 @@ class Builder {
   void add_look(const Node& node, int32_t from, int32_t to, bool inside) {
     const bool is_ahead = node.kind == Node::Kind::ahead;
     if (inside)
-      throw UnsupportedRegexError("regex: an assertion inside a lookahead or lookbehind (\\b is two "
-                                  "of them) is not supported");
+      throw UnsupportedRegexError(
+          "regex: an assertion inside a lookahead or lookbehind (\\b is two "
+          "of them) is not supported");
     const Look look{is_ahead, node.is_negated, new_state(), new_state()};
     add(*node.parts[0], look.start, look.final, true);
     asserted_[from].push_back({static_cast<int32_t>(looks_.size()), to});
@@ -150,7 +151,8 @@ class Builder {
     ++epoch_;
     for (const int32_t s : from)
       for (const ByteEdge& e : p_.nfa[s].bytes)
-        if (e.lo <= b && b <= e.hi && mark_[e.to] != epoch_) mark_[e.to] = epoch_, to.push_back(e.to);
+        if (e.lo <= b && b <= e.hi && mark_[e.to] != epoch_)
+          mark_[e.to] = epoch_, to.push_back(e.to);
     return to;
   }
 

@@ -33,8 +33,11 @@ size_t States::KeyHash::operator()(const std::vector<int32_t>& key) const {
 }
 
 States::States(Program program, const Budget& budget)
-    : program_(std::move(program)), budget_(budget), start_of_(program_.rules.size(), kNone),
-      states_of_(program_.rules.size(), 0), mark_(program_.nfa.size(), 0) {
+    : program_(std::move(program)),
+      budget_(budget),
+      start_of_(program_.rules.size(), kNone),
+      states_of_(program_.rules.size(), 0),
+      mark_(program_.nfa.size(), 0) {
   bytes_ = program_.nfa.size() * sizeof(NfaState);
 }
 
@@ -42,10 +45,10 @@ int32_t States::start_of(int32_t r) {
   if (start_of_[r] == kNone) {
     const ProgramRule& rule = program_.rules[r];
     std::vector<int32_t> start{rule.start};
-    start_of_[r] = rule.body >= 0
-                       ? intern_counted(r, rule.min, rule.max == kUnbounded ? kManyTimes : rule.max,
-                                        true)
-                       : intern_subset(r, start, true);
+    start_of_[r] =
+        rule.body >= 0
+            ? intern_counted(r, rule.min, rule.max == kUnbounded ? kManyTimes : rule.max, true)
+            : intern_subset(r, start, true);
   }
   return start_of_[r];
 }
@@ -133,8 +136,7 @@ void States::expand(State& state) {
 void States::expand_counted(State& state) {
   if (state.allowed == 0) return;
   const auto less = [](int32_t n) { return n == kManyTimes || n == 0 ? n : n - 1; };
-  const int32_t to =
-      intern_counted(state.rule, less(state.needed), less(state.allowed), false);
+  const int32_t to = intern_counted(state.rule, less(state.needed), less(state.allowed), false);
   state.calls.push_back({program_.rules[state.rule].body, to});
 }
 

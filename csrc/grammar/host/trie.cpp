@@ -6,8 +6,7 @@
 #include "charset.h"
 
 namespace lmx::grammar {
-TokenTrie TokenTrie::build(std::vector<int32_t> tokens,
-                           const std::vector<std::string_view>& text) {
+TokenTrie TokenTrie::build(std::vector<int32_t> tokens, const std::vector<std::string_view>& text) {
   TokenTrie t;
   t.tokens = std::move(tokens);
   std::vector<int32_t> path{0};  // nodes of the string before

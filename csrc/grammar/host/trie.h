@@ -10,7 +10,7 @@ struct TokenTrie {
   // below node i.
   std::vector<uint8_t> byte;
   std::vector<int32_t> depth, size;
-  std::vector<int32_t> first;  // [nodes + 1]: tokens[first[i] .. first[i + 1]) end at node i
+  std::vector<int32_t> first;   // [nodes + 1]: tokens[first[i] .. first[i + 1]) end at node i
   std::vector<int32_t> tokens;  // sorted by their bytes
   int32_t max_depth = 0;
   // What the strings at and below node i are made of, read from node i's parent on: ASCII bytes as

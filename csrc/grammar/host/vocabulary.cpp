@@ -61,9 +61,9 @@ void check_ids(const char* name, std::vector<int32_t>& ids, int64_t size) {
   std::sort(ids.begin(), ids.end());
   ids.erase(std::unique(ids.begin(), ids.end()), ids.end());
   if (!ids.empty() && (ids.front() < 0 || ids.back() >= size))
-    throw std::invalid_argument(
-        std::string("TokenizerInfo: expected ") + name + " in [0, " + std::to_string(size) +
-        "), got " + std::to_string(ids.front() < 0 ? ids.front() : ids.back()));
+    throw std::invalid_argument(std::string("TokenizerInfo: expected ") + name + " in [0, " +
+                                std::to_string(size) + "), got " +
+                                std::to_string(ids.front() < 0 ? ids.front() : ids.back()));
 }
 }  // namespace
 
@@ -143,9 +143,12 @@ void Vocabulary::index() {
     int state = 0;
     for (const char ch : bytes(t)) {
       const auto b = static_cast<uint8_t>(ch);
-      if (b < 64) c.ascii_lo |= uint64_t{1} << b;
-      else if (b < 128) c.ascii_hi |= uint64_t{1} << (b - 64);
-      else c.has_wide = true;
+      if (b < 64)
+        c.ascii_lo |= uint64_t{1} << b;
+      else if (b < 128)
+        c.ascii_hi |= uint64_t{1} << (b - 64);
+      else
+        c.has_wide = true;
       if (state >= 0) state = utf8_step(state, b);
     }
     c.well_formed = state >= 0;
@@ -243,7 +246,8 @@ std::shared_ptr<Vocabulary> Vocabulary::load(std::string_view data) {
   check_ids("special_ids", v->special_ids_, sizes[0]);
   bool ordered = v->begin_.front() == 0 && v->begin_.back() == sizes[1];
   for (int64_t t = 0; t < sizes[0]; ++t)
-    ordered &= v->begin_[t] <= v->begin_[t + 1] && v->begin_[t + 1] - v->begin_[t] <= kMaxTokenBytes;
+    ordered &=
+        v->begin_[t] <= v->begin_[t + 1] && v->begin_[t + 1] - v->begin_[t] <= kMaxTokenBytes;
   if (!ordered) bad("the file's offsets are out of order");
   v->index();
   return v;

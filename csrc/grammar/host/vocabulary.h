@@ -19,9 +19,9 @@ enum class Spelling { raw, byte_fallback, byte_level };
 
 class Vocabulary {
  public:
-  // `entries[i]` is token i as the tokenizer writes it. `size`, at least their number, is the number
-  // of logits; ids past the entries have no bytes. Special and stop tokens are never spelled.
-  // Throws std::invalid_argument.
+  // `entries[i]` is token i as the tokenizer writes it. `size`, at least their number, is the
+  // number of logits; ids past the entries have no bytes. Special and stop tokens are never
+  // spelled. Throws std::invalid_argument.
   Vocabulary(const std::vector<std::string>& entries, Spelling spelling, int64_t size,
              std::vector<int32_t> stop_ids, std::vector<int32_t> special_ids);
 

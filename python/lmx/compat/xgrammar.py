@@ -230,10 +230,10 @@ class GrammarMatcher:
         """Begin a text."""
         stops = _ids(override_stop_tokens)
         self.max_rollback_tokens = max_rollback_tokens
-        self.stop_token_ids = compiled_grammar.tokenizer_info.stop_token_ids if stops is None else stops
-        self.native = _grammar.Matcher(
-            compiled_grammar.native, stops, terminate_without_stop_token
+        self.stop_token_ids = (
+            compiled_grammar.tokenizer_info.stop_token_ids if stops is None else stops
         )
+        self.native = _grammar.Matcher(compiled_grammar.native, stops, terminate_without_stop_token)
 
     def accept_token(self, token_id: int, *, debug_print: bool = False) -> bool:
         """Read a token; False, and nothing changes, if it is not allowed."""
@@ -305,7 +305,9 @@ class GrammarMatcher:
 
 def _depth_first(child: list[int], sibling: list[int]) -> tuple[list[int], list[int]]:
     """Return nodes, parents before children, and each one's parent as an index into that order."""
-    order, parents, todo = [], [], [(0, -1)]
+    order: list[int] = []
+    parents: list[int] = []
+    todo = [(0, -1)]
     while todo:
         node, parent = todo.pop()
         if not 0 <= node < len(child) or len(order) > len(child):
@@ -346,7 +348,9 @@ class BatchGrammarMatcher:
 
     @staticmethod
     def batch_accept_string(
-        matchers: Sequence[GrammarMatcher], strings: Sequence[str | bytes], debug_print: bool = False
+        matchers: Sequence[GrammarMatcher],
+        strings: Sequence[str | bytes],
+        debug_print: bool = False,
     ) -> list[bool]:
         """Give each matcher its text."""
         return [m.accept_string(s) for m, s in zip(matchers, strings, strict=True)]

@@ -62,7 +62,7 @@ class Grammar:
         """
         if whitespace == "flex":
             limit = "" if max_whitespace is None else str(max_whitespace)
-            whitespace = r"[ \t\n\r]{0,%s}" % limit
+            whitespace = rf"[ \t\n\r]{{0,{limit}}}"
         elif whitespace == "compact":
             whitespace = ""
         return cls(_native.Grammar.json(whitespace, only_containers))

@@ -141,7 +141,9 @@ class TokenizerInfo:
         data, eos = _hf_data(tokenizer)
         model = data.get("model", {})
         if model.get("type") == "WordPiece":
-            raise ValueError("from_hf: WordPiece is not supported: its texts are not the tokens' bytes")
+            raise ValueError(
+                "from_hf: WordPiece is not supported: its texts are not the tokens' bytes"
+            )
         vocab = model.get("vocab")
         if isinstance(vocab, list):  # Unigram: [piece, score] in the order of ids
             vocab = {piece: i for i, (piece, _) in enumerate(vocab)}
@@ -209,7 +211,9 @@ class TokenizerInfo:
         data = model if isinstance(model, bytes) else Path(model).read_bytes()
         pieces = list(_pieces(data))
         if not pieces:
-            raise ValueError("from_sentencepiece: expected a SentencePiece model, got one without pieces")
+            raise ValueError(
+                "from_sentencepiece: expected a SentencePiece model, got one without pieces"
+            )
         special = [i for i, (_, kind) in enumerate(pieces) if kind in (2, 3, 5)]
         return cls([p for p, _ in pieces], BYTE_FALLBACK, vocab_size, stop_ids, special)
 
@@ -247,7 +251,9 @@ def _hf_data(tokenizer: Any) -> tuple[dict[str, Any], set[int]]:
         return json.loads(Path(tokenizer).read_bytes()), eos
     if isinstance(tokenizer, dict):
         return tokenizer, eos
-    raise ValueError(f"from_hf: expected a fast tokenizer or its JSON, got {type(tokenizer).__name__}")
+    raise ValueError(
+        f"from_hf: expected a fast tokenizer or its JSON, got {type(tokenizer).__name__}"
+    )
 
 
 def _hf_kind(decoder: Any) -> str:
