@@ -186,14 +186,14 @@ namespace {
 constexpr char kMagic[8] = {'l', 'm', 'x', 't', 'o', 'k', '0', '1'};
 
 void put(std::string& out, const void* data, size_t bytes) {
-  out.append(static_cast<const char*>(data), bytes);
+  if (bytes) out.append(static_cast<const char*>(data), bytes);
 }
 
 struct Reader {
   std::string_view data;
   void get(void* to, size_t bytes) {
     if (bytes > data.size()) throw std::invalid_argument("TokenizerInfo: the file is cut off");
-    std::memcpy(to, data.data(), bytes);
+    if (bytes) std::memcpy(to, data.data(), bytes);  // an empty vector has no address
     data.remove_prefix(bytes);
   }
   template <typename T>
