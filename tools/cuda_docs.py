@@ -111,8 +111,8 @@ def emulate(kernels: list[Kernel]) -> None:
     ops: dict[tuple[str, str], set[str]] = defaultdict(set)
     sizes: dict[tuple[str, str], list[tuple[int, int]]] = defaultdict(list)
     for op in samples.SAMPLES:
-        if not hasattr(torch.ops.lmx_simt, op):  # a host op
-            continue
+        if not torch._C._dispatch_has_kernel_for_dispatch_key(f"lmx_simt::{op}", "CPU"):
+            continue  # a host op
         for sample in samples.samples_of(op):
             getattr(torch.ops.lmx_simt, op)(*sample.fresh())
         for launched in buffer[: take(buffer, len(buffer))]:
