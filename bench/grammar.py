@@ -218,7 +218,7 @@ class _one_thread:
         torch.set_num_threads(self.before)
 
 
-def test_calls_without_python(benchmark: Any, smoke: bool) -> None:
+def test_calls_without_python(benchmark: Any, smoke: bool, request: pytest.FixtureRequest) -> None:
     """A warm fill, an accept, a rollback and a fork, as C++ loops see them; and the tables."""
     found = llama3()
     if found is None:
@@ -237,6 +237,8 @@ def test_calls_without_python(benchmark: Any, smoke: bool) -> None:
         f"\nfill {fill:.0f} ns  accept {accept:.0f} ns  rollback {rollback:.0f} ns  "
         f"fork {fork:.0f} ns  tables {tables:.0f} ms"
     )
+    if request.config.getoption("--gates"):
+        assert fill <= 1000 and accept <= 600 and max(rollback, fork) <= 300 and tables <= 300
 
 
 # ---- ops -----------------------------------------------------------------------------------------
