@@ -16,8 +16,8 @@
 namespace lmx::grammar {
 namespace {
 using Node = RegexNode;
-constexpr size_t kMaxNfa = 100000;
-constexpr int64_t kMaxSize = 20000000;
+constexpr size_t kMaxNfa = 20000;
+constexpr int64_t kMaxSize = 2000000;
 constexpr size_t kMaxBranches = 1000;
 using States = std::vector<int32_t>;  // sorted
 
@@ -66,7 +66,7 @@ class Builder {
   // ---- the pattern as an automaton with assertions on empty edges -------------------------------
   int32_t new_state() {
     if (p_.nfa.size() >= kMaxNfa)
-      throw GrammarLimitError("regex: a pattern with assertions has more than 100000 positions");
+      throw GrammarLimitError("regex: a pattern with assertions has more than 20000 positions");
     asserted_.emplace_back();
     return p_.new_state();
   }
