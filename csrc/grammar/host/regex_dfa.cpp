@@ -7,6 +7,7 @@
 // lookbehind, where in its body a match that began anywhere before may be.
 #include <algorithm>
 #include <array>
+#include <chrono>
 #include <iterator>
 #include <map>
 #include <set>
@@ -17,7 +18,8 @@ namespace lmx::grammar {
 namespace {
 using Node = RegexNode;
 constexpr size_t kMaxNfa = 20000;
-constexpr int64_t kMaxSize = 2000000;
+constexpr int64_t kMaxSize = 20000000;
+constexpr std::chrono::seconds kMaxTime{5};
 constexpr size_t kMaxBranches = 1000;
 using States = std::vector<int32_t>;  // sorted
 
@@ -265,7 +267,10 @@ class Builder {
     }
     settle({}, {start_}, behind, first);
     intern(first, std::move(behind));
+    const auto deadline = std::chrono::steady_clock::now() + kMaxTime;  // a backstop
     for (size_t i = 0; i < macros_.size(); ++i) {
+      if (std::chrono::steady_clock::now() > deadline)
+        throw GrammarLimitError("regex: a pattern with assertions takes more than 5 seconds");
       dfa_.states.emplace_back();
       const Macro from = macros_[i];
       dfa_.states[i].is_final =
