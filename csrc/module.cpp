@@ -4,7 +4,13 @@
 
 #include "common/isa.h"
 
+namespace lmx::grammar {
+void bind_host(pybind11::module_& m);  // grammar/host/module.cpp
+}
+
 PYBIND11_MODULE(_C, m) {
   m.attr("cpu_isa") = lmx::isa_name(lmx::isa_level());
   m.attr("torch_target") = LMX_TORCH_TARGET;
+  auto grammar = m.def_submodule("grammar");
+  lmx::grammar::bind_host(grammar);
 }

@@ -60,4 +60,18 @@ STABLE_TORCH_LIBRARY(LMX_NAMESPACE, m) {  // lmx; lmx_simt in the test harness
   m.def("vocab_mask_and_(Tensor(a!) token_bitmask, Tensor other) -> ()");
   m.def("vocab_mask_or_(Tensor(a!) token_bitmask, Tensor other) -> ()");
   m.def("vocab_mask_popcount(Tensor token_bitmask, int vocab_size=-1) -> Tensor count");
+  m.def(
+      "vocab_mask_gather(Tensor pool, Tensor mask_ids, int vocab_size=-1, "
+      "Tensor(a!)? status=None) -> Tensor token_bitmask");
+  // grammar: exact masks from grammars; handles are matchers of the host            csrc/grammar
+  m.def(
+      "grammar_fill(Tensor handles, Tensor(a!) bitmask, Tensor(b!) status, Tensor? rows=None, "
+      "int num_threads=1) -> ()");
+  m.def("grammar_accept(Tensor handles, Tensor tokens) -> Tensor accepted");
+  m.def(
+      "grammar_fill_tree(Tensor handle, Tensor parents, Tensor tokens, Tensor(a!) bitmask, "
+      "Tensor(b!) valid, bool root_is_current=False) -> ()");
+  m.def(
+      "grammar_step(Tensor states, Tensor tokens, Tensor transitions, Tensor classes, "
+      "Tensor symbols, Tensor offsets, Tensor(a!)? status=None) -> Tensor next");
 }

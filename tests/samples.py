@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
 import torch
+from grammar.grammar_samples import SAMPLES as GRAMMAR
 from torch import Tensor
 
 
@@ -207,6 +208,7 @@ SAMPLES: dict[str, Callable[[], Iterator[Sample]]] = {
     "vocab_mask_and_": word_pairs,
     "vocab_mask_or_": word_pairs,
     "vocab_mask_popcount": words,
+    **GRAMMAR,
 }
 
 

@@ -11,7 +11,7 @@ from samples import SAMPLES, samples_of
 
 import lmx
 
-HOST_OPS: set[str] = set()  # on handles: CPU only
+HOST_OPS = {"grammar_fill", "grammar_accept", "grammar_fill_tree"}  # on handles: CPU only
 
 SCHEMAS = {
     s.name.removeprefix("lmx::"): s

@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from ..errors import Error
-from . import bench, chat, generate, info
+from . import bench, chat, generate, grammar, info
 from .terminal import escape
 
 _COMMANDS = {
     "generate": (generate, "answer prompts"),
     "chat": (chat, "talk with a model"),
     "bench": (bench, "measure tokens per second"),
+    "grammar": (grammar, "check a grammar"),
     "info": (info, "show versions and what this machine can do"),
 }
 _FAILED, _INTERRUPTED = 2, 130  # exit codes

@@ -1,6 +1,13 @@
 """Transformers: logits processors, and the decode loop as a ``custom_generate`` callable."""
 
 from .custom_generate import generate
+from .grammar import GrammarLogitsProcessor
 from .processors import LogitsProcessor, VocabMask, as_processor
 
-__all__ = ["LogitsProcessor", "VocabMask", "as_processor", "generate"]
+__all__ = [
+    "GrammarLogitsProcessor",
+    "LogitsProcessor",
+    "VocabMask",
+    "as_processor",
+    "generate",
+]

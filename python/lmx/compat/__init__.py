@@ -1,0 +1,1 @@
+"""The faces of other libraries over lmx: the same names, other machinery."""
