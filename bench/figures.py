@@ -12,13 +12,14 @@ Figures = dict[str, Any]
 
 @dataclass(frozen=True)
 class Gate:
-    """How many times as fast as the best torch way we must be, by the minimum of the times.
+    """How many times as fast as the best way of a kind we must be, by the minimum of the times.
 
-    Only ways whose name begins with `against` count.
+    Only ways whose name begins with `against` count. Of kind "roof": the share of it.
     """
 
     at_least: float
     against: str = ""
+    kind: str = "torch"
 
 
 def times(lane: Lane) -> Figures:
@@ -70,7 +71,7 @@ def figures(
     if at_best:
         result["roof_percent"] = 100 * at_best / ours.min
     if gate:
-        best = compared(ours, of_kind(lanes, "torch", gate.against)[0])
+        best = compared(ours, of_kind(lanes, gate.kind, gate.against)[0])
         passed = best["ratio"] >= gate.at_least
         result["gate"] = best | {"at_least": gate.at_least, "passed": passed}
     return result

@@ -297,3 +297,18 @@ def test_mask_popcount(measure: Measure, inputs: Inputs, case: Case) -> None:
             case, "bitwise_count", lambda mask: np.bitwise_count(mask.numpy()).sum(-1)
         ),
     )
+
+
+@each_batch
+def test_mask_gather(measure: Measure, inputs: Inputs, case: Case) -> None:
+    (pool, _) = bitmasks(inputs, 2)[0]
+    pool = pool.repeat(64 // len(pool) + 1, 1)
+    ids = torch.randint(len(pool), (64 * case.rows,), dtype=torch.int32, device=case.device)
+    measure(
+        lambda ids: vocab.mask_gather(pool, ids),
+        Rotation(case.rows, ids),
+        bytes_moved=Traffic(
+            read=case.rows * inputs.mask_words * 4, write=case.rows * inputs.mask_words * 4
+        ),
+        baseline={"index_select": lambda ids: pool.index_select(0, ids)},
+    )

@@ -5,8 +5,14 @@
 #include "common/isa.h"
 #include "ngram/host/module.h"
 
+namespace lmx::grammar {
+void bind_host(pybind11::module_& m);  // grammar/host/module.cpp
+}
+
 PYBIND11_MODULE(_C, m) {
   m.attr("cpu_isa") = lmx::isa_name(lmx::isa_level());
   m.attr("torch_target") = LMX_TORCH_TARGET;
   lmx::ngram::bind(m);
+  auto grammar = m.def_submodule("grammar");
+  lmx::grammar::bind_host(grammar);
 }

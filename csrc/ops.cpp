@@ -5,6 +5,34 @@
 #include <torch/csrc/stable/library.h>
 
 STABLE_TORCH_LIBRARY(LMX_NAMESPACE, m) {  // lmx; lmx_simt in the test harness
+  // layerskip: the GEMM, norms and plans whose rows each have a weight group       csrc/layerskip
+  m.def(
+      "skip_plan(Tensor group, int num_groups, int block_m=128, Tensor? alias=None, "
+      "Tensor(a!)? status=None) -> (Tensor perm, Tensor offsets, Tensor tiles, Tensor info)");
+  m.def(
+      "skip_gemm(Tensor x, Tensor? weight=None, Tensor? group=None, *, Tensor[]? weights=None, "
+      "Tensor? bias=None, Tensor? residual=None, Tensor? row_scale=None, "
+      "Tensor? weight_scale=None, Tensor[]? plan=None, str activation=\"none\", "
+      "str format=\"dense\", str skipped=\"auto\", ScalarType? out_dtype=None, "
+      "Tensor(a!)? status=None) -> Tensor");
+  m.def(
+      "skip_gemm_out(Tensor x, Tensor(a!) out, Tensor? weight=None, Tensor? group=None, *, "
+      "Tensor[]? weights=None, Tensor? bias=None, Tensor? residual=None, Tensor? row_scale=None, "
+      "Tensor? weight_scale=None, Tensor[]? plan=None, str activation=\"none\", "
+      "str format=\"dense\", str skipped=\"auto\", Tensor(b!)? status=None) -> ()");
+  m.def(
+      "skip_swiglu(Tensor x, Tensor? gate=None, Tensor? up=None, Tensor? group=None, *, "
+      "Tensor[]? gates=None, Tensor[]? ups=None, Tensor? gate_scale=None, "
+      "Tensor? up_scale=None, Tensor[]? plan=None, str format=\"dense\", "
+      "ScalarType? out_dtype=None, Tensor(a!)? status=None) -> Tensor");
+  m.def(
+      "skip_rmsnorm(Tensor x, Tensor gamma, Tensor? group=None, float eps=1e-6, "
+      "Tensor(a!)? status=None) -> Tensor");
+  m.def(
+      "skip_layernorm(Tensor x, Tensor gamma, Tensor? beta=None, Tensor? group=None, "
+      "float eps=1e-5, Tensor(a!)? status=None) -> Tensor");
+  m.def("skip_gather(Tensor x, Tensor perm, int n, Tensor(a!)? status=None) -> Tensor");
+  m.def("skip_scatter(Tensor y, Tensor perm, Tensor(a!) out, Tensor(b!)? status=None) -> ()");
   // vocab: row operations over the vocabulary                                          csrc/vocab
   m.def(
       "vocab_argmax(Tensor logits, Tensor? token_bitmask=None, Tensor? mask_ids=None, "
@@ -77,4 +105,18 @@ STABLE_TORCH_LIBRARY(LMX_NAMESPACE, m) {  // lmx; lmx_simt in the test harness
       "ngram_mix(Tensor logits, Tensor lse, Tensor crow, Tensor tok, Tensor num, float "
       "lam_sparse, float lam_dense, Tensor? suffix_len=None, int min_suffix_len=0, Tensor(a!)? "
       "status=None) -> Tensor logprobs");
+  m.def(
+      "vocab_mask_gather(Tensor pool, Tensor mask_ids, int vocab_size=-1, "
+      "Tensor(a!)? status=None) -> Tensor token_bitmask");
+  // grammar: exact masks from grammars; handles are matchers of the host            csrc/grammar
+  m.def(
+      "grammar_fill(Tensor handles, Tensor(a!) bitmask, Tensor(b!) status, Tensor? rows=None, "
+      "int num_threads=1) -> ()");
+  m.def("grammar_accept(Tensor handles, Tensor tokens) -> Tensor accepted");
+  m.def(
+      "grammar_fill_tree(Tensor handle, Tensor parents, Tensor tokens, Tensor(a!) bitmask, "
+      "Tensor(b!) valid, bool root_is_current=False) -> ()");
+  m.def(
+      "grammar_step(Tensor states, Tensor tokens, Tensor transitions, Tensor classes, "
+      "Tensor symbols, Tensor offsets, Tensor(a!)? status=None) -> Tensor next");
 }

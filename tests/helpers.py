@@ -26,8 +26,8 @@ class Backend:
         """Run an op on this backend's device; what it returns and writes comes back to the CPU."""
         if self.device == "cpu":
             return getattr(self.ops, op)(*args, **kwargs)
-        moved = [twin(a, "cuda") if isinstance(a, Tensor) else a for a in args]
-        named = {k: twin(v, "cuda") if isinstance(v, Tensor) else v for k, v in kwargs.items()}
+        moved = [_to_cuda(a) for a in args]
+        named = {k: _to_cuda(v) for k, v in kwargs.items()}
         result = getattr(self.ops, op)(*moved, **named)
         for here, there in [
             *zip(args, moved, strict=True),
@@ -38,6 +38,12 @@ class Backend:
         if isinstance(result, Tensor):
             return result.cpu()
         return None if result is None else tuple(r.cpu() for r in result)
+
+
+def _to_cuda(value):
+    if isinstance(value, list | tuple):
+        return [_to_cuda(v) for v in value]
+    return twin(value, "cuda") if isinstance(value, Tensor) else value
 
 
 BACKENDS = ["cpu"] + ["simt"] * SIMT.exists() + ["cuda"] * (not lmx.no_cuda)
@@ -51,9 +57,9 @@ def as_tuple(result) -> tuple[Tensor, ...]:
 
 def run(ops, op: str, sample) -> tuple[Tensor, ...]:
     """The op's results, then the arguments it may have written."""
-    args = sample.fresh()
-    result = as_tuple(ops(op, *args))
-    return (*result, *(a for a in args if isinstance(a, Tensor)))
+    fresh = sample.fresh()
+    result = as_tuple(ops(op, *fresh.args, **fresh.kwargs))
+    return (*result, *fresh.tensors().values())
 
 
 def some(ops: Backend, samples: list) -> list:

@@ -1,18 +1,21 @@
 """The one list of cases per op, for op tests, opcheck, promise tests and benches."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
 import torch
+from grammar.grammar_samples import SAMPLES as GRAMMAR
 from ngram.cases import CASES as NGRAM_CASES
 from torch import Tensor
 
 
 @dataclass(frozen=True)
 class Sample:
-    """Arguments of one call; `by_row` are the positions of those that hold one entry per row.
+    """Arguments of one call; `by_row` are the positions and names of those with one entry per row.
+
+    None: the results are no rows, so a part of the rows has another result.
 
     Where rows are of different lengths, `rows` takes arguments and results apart: count,
     take(args, rows), split(results, args, rows).
@@ -20,12 +23,29 @@ class Sample:
 
     name: str
     args: tuple
-    by_row: tuple[int, ...] = (0,)
+    by_row: tuple[int | str, ...] | None = (0,)
+    kwargs: dict = field(default_factory=dict)
     rows: Any = None
 
-    def fresh(self) -> tuple:
-        """Copies, for ops that write."""
-        return tuple(twin(a) if isinstance(a, Tensor) else a for a in self.args)
+    def fresh(self) -> "Sample":
+        """The same with copies, for ops that write."""
+        return self.map(lambda _, value: _copies(value))
+
+    def map(self, f: Callable) -> "Sample":
+        """The same with f(position or name, value) in the place of each value."""
+        args = tuple(f(i, a) for i, a in enumerate(self.args))
+        return replace(self, args=args, kwargs={k: f(k, v) for k, v in self.kwargs.items()})
+
+    def tensors(self) -> dict[int | str, Tensor]:
+        """The tensors among the arguments; those of lists are left out."""
+        named = {**dict(enumerate(self.args)), **self.kwargs}
+        return {k: v for k, v in named.items() if isinstance(v, Tensor)}
+
+
+def _copies(value):
+    if isinstance(value, list | tuple):
+        return [_copies(v) for v in value]
+    return twin(value) if isinstance(value, Tensor) else value
 
 
 def twin(t: Tensor, device: str = "cpu") -> Tensor:
@@ -173,10 +193,21 @@ def word_pairs() -> Iterator[Sample]:
 
 def ngram_rows(op: str) -> Iterator[Sample]:
     for name, args, rows in NGRAM_CASES[op]():
-        yield Sample(name, args, (), rows)
+        yield Sample(name, args, (), rows=rows)
 
+
+# Ops whose sums are a tensor core's: backends agree within rounding, not bit for bit.
+ROUNDED = {"skip_gemm", "skip_gemm_out", "skip_swiglu"}
 
 SAMPLES: dict[str, Callable[[], Iterator[Sample]]] = {
+    "skip_plan": lambda: layerskip_samples.plans(),
+    "skip_gemm": lambda: layerskip_samples.gemms(),
+    "skip_gemm_out": lambda: layerskip_samples.gemm_outs(),
+    "skip_swiglu": lambda: layerskip_samples.swiglus(),
+    "skip_rmsnorm": lambda: layerskip_samples.rmsnorms(),
+    "skip_layernorm": lambda: layerskip_samples.layernorms(),
+    "skip_gather": lambda: layerskip_samples.gathers(),
+    "skip_scatter": lambda: layerskip_samples.scatters(),
     "vocab_argmax": masked_rows,
     "vocab_softmax": shaped_rows,
     "vocab_lse": lse_rows,
@@ -190,6 +221,7 @@ SAMPLES: dict[str, Callable[[], Iterator[Sample]]] = {
     "vocab_mask_or_": word_pairs,
     "vocab_mask_popcount": words,
     **{op: partial(ngram_rows, op) for op in NGRAM_CASES},
+    **GRAMMAR,
 }
 
 
@@ -198,3 +230,6 @@ def samples_of(op: str) -> list[Sample]:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         return list(SAMPLES[op]())
+
+
+import layerskip_samples  # noqa: E402  (it takes Sample from here)

@@ -20,7 +20,7 @@ C_LIBRARY = Path(lmx._C.__file__)
 CUDA_LIBRARY = C_LIBRARY.with_name("liblmx_cuda.so")
 SHIPPED = [p for p in (C_LIBRARY, CUDA_LIBRARY) if p.exists()]
 LIBRARIES = [*SHIPPED, SIMT] if SIMT.exists() else SHIPPED
-LEVELS = ("v3", "v4")
+LEVELS = ("v3", "v4", "amx")
 LEVEL_OBJECTS = [BUILD / f"lmx_cpu_{level}.o" for level in LEVELS]
 BASELINE_OBJECTS = sorted((BUILD / "CMakeFiles" / "_C.dir").rglob("*.o"))
 
@@ -68,10 +68,11 @@ def global_symbols(objects: Path) -> dict[str, str]:
 
 def declared_kernels(level: str) -> set[str]:
     """The kernels that the headers promise at a level."""
+    macro = "LMX_CPU_KERNEL_AMX" if level == "amx" else "LMX_CPU_KERNEL(?:_AMX)?"
     names = set()
     for header in ROOT.glob("csrc/*/*.h"):
         for name, params in re.findall(
-            r"^LMX_CPU_KERNEL\((\w+), (\w+)\)", header.read_text(), re.MULTILINE
+            rf"^{macro}\((\w+), (\w+)\)", header.read_text(), re.MULTILINE
         ):
             room = f"lmx::{header.parent.name}::"
             names.add(f"{room}{level}::{name}({room}{params} const&)")
@@ -106,24 +107,35 @@ def test_the_load_check_sees_initialisers():
 AVX512 = re.compile(r"%zmm|%k[0-7]\b|%[xy]mm(1[6-9]|2\d|3[01])\b")
 # VEX-coded, and the integer instructions that x86-64-v3 adds.
 AVX = re.compile(r"\tv(?!er[rw])[a-z]|%[yz]mm|\t(andn|bextr|bls\w+|bzhi|pdep|pext|\w+x) .*,.*,.*%")
+AMX = re.compile(r"%tmm|\t(ldtilecfg|sttilecfg|tilerelease)|\tvcvtne2?ps2?bf16")
 
 
-def count_instructions(*files: Path) -> tuple[int, int]:
-    """How many instructions need AVX or more, and how many AVX-512."""
-    avx = avx512 = 0
+def count_instructions(*files: Path) -> tuple[int, int, int]:
+    """How many instructions need AVX or more, how many AVX-512, how many tiles or its bfloat16."""
+    kinds = (AVX, AVX512, AMX)
+    counts = [0] * len(kinds)
     for line in output("objdump", "-d", "--no-show-raw-insn", "-w", *files).splitlines():
-        avx += AVX.search(line) is not None
-        avx512 += AVX512.search(line) is not None
-    return avx, avx512
+        for i, kind in enumerate(kinds):
+            counts[i] += kind.search(line) is not None
+    return tuple(counts)
 
 
 def test_no_vector_instruction_outside_its_level():
     """The libraries' instructions are counted: one more than the levels have is a leak."""
-    v3, v4 = map(count_instructions, LEVEL_OBJECTS)
-    assert count_instructions(*BASELINE_OBJECTS) == (0, 0)
-    assert v3[0] > 1000 and v3[1] == 0
-    assert v4[0] > 1000 and v4[1] > 1000
-    assert count_instructions(C_LIBRARY) == (v3[0] + v4[0], v3[1] + v4[1])
+    v3, v4, amx = map(count_instructions, LEVEL_OBJECTS)
+    assert count_instructions(*BASELINE_OBJECTS) == (0, 0, 0)
+    assert v3[0] > 1000 and v3[1:] == (0, 0)
+    assert v4[0] > 1000 and v4[1] > 1000 and v4[2] == 0
+    assert amx[0] > 1000 and amx[1] > 1000 and amx[2] > 100
+    assert count_instructions(C_LIBRARY) == tuple(map(sum, zip(v3, v4, amx, strict=True)))
+
+
+def test_tiles_are_given_back():
+    """Every kernel of level amx that takes tiles releases them; its loops use them."""
+    code = output("objdump", "-d", "--no-show-raw-insn", "-w", LEVEL_OBJECTS[2])
+    for instruction in ("tdpbf16ps", "tileloaddt1", "tileloadd", "tilestored", "vcvtne2ps2bf16"):
+        assert re.search(rf"\t{instruction} ", code)
+    assert code.count("\tldtilecfg") > 0 and code.count("\ttilerelease") > 0
 
 
 # ---- paths ---------------------------------------------------------------------------------------

@@ -93,7 +93,9 @@ def read_names() -> dict[int, tuple[str, str]]:
     """Return room and name, without template arguments, of each function by its offset."""
     listed = subprocess.run(["nm", "-C", SIMT], capture_output=True, text=True, check=True).stdout
     names = {}
-    for line in listed.replace("(anonymous namespace)::", "").splitlines():
+    listed = listed.replace("(anonymous namespace)::", "")
+    listed = re.sub(r"\([\w:]+\)(?=\d)", "", listed)  # an enumerator among template arguments
+    for line in listed.splitlines():
         if match := re.match(r"(\w+) [tTwW] (?:void )?lmx::(\w+)::(\w+)(?:<[^()]*>)?\(", line):
             names[int(match[1], 16)] = match[2], match[3]
     return names
@@ -111,8 +113,11 @@ def emulate(kernels: list[Kernel]) -> None:
     ops: dict[tuple[str, str], set[str]] = defaultdict(set)
     sizes: dict[tuple[str, str], list[tuple[int, int]]] = defaultdict(list)
     for op in samples.SAMPLES:
+        if not torch._C._dispatch_has_kernel_for_dispatch_key(f"lmx_simt::{op}", "CPU"):
+            continue  # a host op
         for sample in samples.samples_of(op):
-            getattr(torch.ops.lmx_simt, op)(*sample.fresh())
+            fresh = sample.fresh()
+            getattr(torch.ops.lmx_simt, op)(*fresh.args, **fresh.kwargs)
         for launched in buffer[: take(buffer, len(buffer))]:
             ops[names[launched.kernel]].add(op)
             sizes[names[launched.kernel]].append((launched.threads, launched.shared_bytes))

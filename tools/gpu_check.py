@@ -76,12 +76,17 @@ def run_samples() -> None:
 
     import lmx  # noqa: F401
 
+    def moved(value: Any) -> Any:
+        if isinstance(value, list):
+            return [moved(v) for v in value]
+        return value.cuda() if isinstance(value, torch.Tensor) else value
+
     for op in SAMPLES:
         print(f"op {op}", flush=True)
         samples = samples_of(op)
         for sample in samples[:: max(1, len(samples) // 8)]:
-            args = (a.cuda() if isinstance(a, torch.Tensor) else a for a in sample.fresh())
-            getattr(torch.ops.lmx, op)(*args)
+            there = sample.map(lambda _, value: moved(value))
+            getattr(torch.ops.lmx, op)(*there.args, **there.kwargs)
             torch.cuda.synchronize()
 
 

@@ -32,7 +32,7 @@ RULES = [
     (r"(?<![\w.])eval\(", r"\.py$", "tools/lint.py", "runs what a text says"),
     (r"trust_remote_code\s*=\s*True", r"\.py$", "tools/lint.py", "runs what a model says"),
     (r"<<<", r"^csrc/", "", "kernels start through launch()"),
-    (r"\b(asm|__asm__)\b", r"^csrc/", "csrc/common/ptx.cuh", "PTX stands in ptx.cuh only"),
+    (r"\b(asm|__asm__)\b", r"^csrc/.*\.cuh?$", "csrc/common/ptx.cuh", "PTX stands in ptx.cuh only"),
     (r"\b__shared__\b", r"^csrc/", "csrc/common/launch.h", "use shared_memory<T>()"),
     (r"#include\s*.(ATen|c10|torch/(extension|torch|all)\.h)", r"[hpu]$", "", "stable ABI only"),
     (r"[^\x00-\x7f]", r"^(?!tests/.*\.py$)", "", "ASCII only"),

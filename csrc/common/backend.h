@@ -69,11 +69,10 @@ void clear_exposed();
 namespace lmx {
 struct Call {
   explicit Call(const Tensor&) {}
+  Call(const Call&) = delete;
+  ~Call() { simt::clear_exposed(); }
   template <typename P>
   void run(void (*kernel)(const P&, CUstream_st*), const P& params) const {
-    struct Clear {
-      ~Clear() { simt::clear_exposed(); }
-    } clear;
     kernel(params, nullptr);
   }
 };

@@ -1,5 +1,6 @@
 // common/isa.h: one CPU kernel, compiled once per instruction-set level, chosen at load.
-// A kernel file opens `namespace lmx::<room>::LMX_ISA {`; CMake compiles it with LMX_ISA=v3 and v4.
+// A kernel file opens `namespace lmx::<room>::LMX_ISA {`; CMake compiles it with LMX_ISA=v3, v4
+// and, if it has an AMX path, amx.
 #pragma once
 namespace lmx {
 enum class Isa : int {
@@ -14,15 +15,27 @@ Isa isa_level();
 const char* isa_name(Isa level);
 }  // namespace lmx
 
+// Declares a level's copy.
+#define LMX_CPU_KERNEL_AT(level, name, Params) \
+  namespace level {                            \
+  void name(const Params& p);                  \
+  }
 // Declares the copies and the function that forwards to the one for this machine.
 #define LMX_CPU_KERNEL(name, Params)                                                           \
-  namespace v3 {                                                                               \
-  void name(const Params& p);                                                                  \
-  }                                                                                            \
-  namespace v4 {                                                                               \
-  void name(const Params& p);                                                                  \
-  }                                                                                            \
+  LMX_CPU_KERNEL_AT(v3, name, Params)                                                          \
+  LMX_CPU_KERNEL_AT(v4, name, Params)                                                          \
   inline void name(const Params& p) {                                                          \
     static void (*const kernel)(const Params&) = isa_level() >= Isa::v4 ? v4::name : v3::name; \
     kernel(p);                                                                                 \
+  }
+// The same for the kernels in CMake's LMX_AMX_KERNELS, which have a third copy.
+#define LMX_CPU_KERNEL_AMX(name, Params)                                              \
+  LMX_CPU_KERNEL_AT(v3, name, Params)                                                 \
+  LMX_CPU_KERNEL_AT(v4, name, Params)                                                 \
+  LMX_CPU_KERNEL_AT(amx, name, Params)                                                \
+  inline void name(const Params& p) {                                                 \
+    static void (*const kernel)(const Params&) = isa_level() == Isa::amx  ? amx::name \
+                                                 : isa_level() == Isa::v4 ? v4::name  \
+                                                                          : v3::name; \
+    kernel(p);                                                                        \
   }

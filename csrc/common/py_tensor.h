@@ -18,8 +18,24 @@ struct TensorArgument {
 };
 
 namespace detail {
-inline pybind11::object attribute(pybind11::handle tensor, const char* name) {
-  return pybind11::reinterpret_steal<pybind11::object>(PyObject_GetAttrString(tensor.ptr(), name));
+// Names are interned once: a new string per look-up would take as long as the look-up.
+inline pybind11::object attribute(pybind11::handle tensor, PyObject* name) {
+  return pybind11::reinterpret_steal<pybind11::object>(PyObject_GetAttr(tensor.ptr(), name));
+}
+inline pybind11::object call(pybind11::handle tensor, PyObject* method) {
+  return pybind11::reinterpret_steal<pybind11::object>(
+      PyObject_CallMethodNoArgs(tensor.ptr(), method));
+}
+struct Names {
+  PyObject* shape = PyUnicode_InternFromString("shape");
+  PyObject* dtype = PyUnicode_InternFromString("dtype");
+  PyObject* data_ptr = PyUnicode_InternFromString("data_ptr");
+  PyObject* is_cpu = PyUnicode_InternFromString("is_cpu");
+  PyObject* is_contiguous = PyUnicode_InternFromString("is_contiguous");
+};
+inline const Names& names() {
+  static const Names all;
+  return all;
 }
 
 // Cold: says what is wrong.
@@ -37,15 +53,16 @@ inline pybind11::object attribute(pybind11::handle tensor, const char* name) {
 inline std::string spell_size(int64_t size) { return size < 0 ? "*" : std::to_string(size); }
 }  // namespace detail
 
-// The data of a contiguous CPU tensor of two dimensions. Throws TypeError where it is no tensor,
-// and ValueError where it is another one.
+// The data of a contiguous CPU tensor of two dimensions, and how many rows it has. Throws TypeError
+// where it is no tensor, and ValueError where it is another one.
 template <typename T>
-T* tensor_data(pybind11::handle tensor, const TensorArgument& wanted) {
+T* tensor_data(pybind11::handle tensor, const TensorArgument& wanted, int64_t* rows = nullptr) {
   using detail::attribute;
-  const auto shape = attribute(tensor, "shape");
-  const auto dtype = shape ? attribute(tensor, "dtype") : pybind11::object();
-  const auto data_ptr = dtype ? attribute(tensor, "data_ptr") : pybind11::object();
-  if (!data_ptr) detail::refuse(tensor, wanted, "a torch.Tensor", nullptr);
+  const detail::Names& name = detail::names();
+  const auto shape = attribute(tensor, name.shape);
+  const auto dtype = shape ? attribute(tensor, name.dtype) : pybind11::object();
+  const auto is_cpu = dtype ? attribute(tensor, name.is_cpu) : pybind11::object();
+  if (!is_cpu) detail::refuse(tensor, wanted, "a torch.Tensor", nullptr);
   const auto matches = [&](int d, int64_t size) {
     return size < 0 || PyLong_AsLongLong(PyTuple_GET_ITEM(shape.ptr(), d)) == size;
   };
@@ -57,10 +74,10 @@ T* tensor_data(pybind11::handle tensor, const TensorArgument& wanted) {
                    "shape");
   if (!dtype.is(wanted.dtype))
     detail::refuse(tensor, wanted, "of dtype " + std::string(pybind11::str(wanted.dtype)), "dtype");
-  if (attribute(tensor, "is_cpu").ptr() != Py_True)
-    detail::refuse(tensor, wanted, "on the CPU", "device");
-  const auto contiguous = attribute(tensor, "is_contiguous")();
+  if (is_cpu.ptr() != Py_True) detail::refuse(tensor, wanted, "on the CPU", "device");
+  const auto contiguous = detail::call(tensor, name.is_contiguous);
   if (contiguous.ptr() != Py_True) detail::refuse(tensor, wanted, "contiguous", "stride");
-  return static_cast<T*>(PyLong_AsVoidPtr(data_ptr().ptr()));
+  if (rows) *rows = PyLong_AsLongLong(PyTuple_GET_ITEM(shape.ptr(), 0));
+  return static_cast<T*>(PyLong_AsVoidPtr(detail::call(tensor, name.data_ptr).ptr()));
 }
 }  // namespace lmx

@@ -13,6 +13,7 @@ enum Status : int32_t {
   kStatusBadPage = 1 << 4,     // a needed table entry is 0 (the null page) or outside the pool
   kStatusBadMask = 1 << 5,     // a mask id outside [-1, num_masks)
   kStatusBadValue = 1 << 6,    // a sampling parameter outside its range
-  kStatusCorrupt = 1 << 7,     // an index whose pointers or tables lead outside it
+  kStatusBadGroup = 1 << 7,    // a weight group outside [-1, num_groups), or one without weights
+  kStatusCorrupt = 1 << 8,     // an index whose pointers or tables lead outside it
 };
 }  // namespace lmx

@@ -106,4 +106,29 @@ __device__ __forceinline__ T block_reduce(T value, Op op, T (&scratch)[kThreads 
   return value;
 }
 
+// The sum of the values of all threads before this one; `total` gets that of all. For integers: in
+// another order than a loop's.
+template <int kThreads, typename T>
+__device__ __forceinline__ T block_exclusive_sum(T value, T& total,
+                                                 T (&scratch)[kThreads / kWarpSize]) {
+  static_assert(kThreads % kWarpSize == 0 && std::is_integral_v<T>);
+  const int lane = threadIdx.x % kWarpSize;
+  T inclusive = value;
+#pragma unroll
+  for (int distance = 1; distance < kWarpSize; distance *= 2) {
+    const T other = __shfl_up_sync(kFullWarp, inclusive, distance);
+    if (lane >= distance) inclusive += other;
+  }
+  if (lane == kWarpSize - 1) scratch[threadIdx.x / kWarpSize] = inclusive;
+  __syncthreads();
+  T before = 0;
+  total = 0;
+  for (int w = 0; w < kThreads / kWarpSize; ++w) {
+    if (w == static_cast<int>(threadIdx.x / kWarpSize)) before = total;
+    total += scratch[w];
+  }
+  __syncthreads();
+  return before + inclusive - value;
+}
+
 }  // namespace lmx

@@ -4,6 +4,7 @@
 #include "logprobs.h"
 #include "lse.h"
 #include "mask.h"
+#include "mask_gather.h"
 #include "sample.h"
 #include "softmax.h"
 #include "uniform.h"
@@ -356,6 +357,31 @@ Tensor vocab_mask_popcount(const Tensor& token_bitmask, int64_t vocab_size) {
                            .vocab_size = vocab_size < 0 ? 32 * words : vocab_size});
   return count;
 }
+
+Tensor vocab_mask_gather(const Tensor& pool, const Tensor& mask_ids, int64_t vocab_size,
+                         const OptTensor& status) {
+  constexpr auto kOp = "lmx::vocab_mask_gather";
+  check_words(pool, kOp);
+  LMX_CHECK_SHAPE(mask_ids, -1);
+  LMX_CHECK_DTYPE(mask_ids, Int);
+  LMX_CHECK_CONTIGUOUS(mask_ids);
+  LMX_CHECK_DEVICE(mask_ids, pool);
+  const int64_t num_rows = mask_ids.size(0), words = pool.size(1);
+  STD_TORCH_CHECK(vocab_size >= -1 && vocab_size <= 32 * words, kOp,
+                  ": expected vocab_size in [-1, ", 32 * words, "], got ", vocab_size);
+  const Call call(pool);
+  Tensor token_bitmask = new_tensor(pool, {num_rows, words}, ScalarType::Int);
+  call.run(LMX_KERNEL(mask_gather),
+           MaskGatherParams{.pool = in<uint32_t>(pool),
+                            .mask_ids = in<int32_t>(mask_ids),
+                            .out = fresh<uint32_t>(token_bitmask),
+                            .status = status_of(status, num_rows, pool, kOp),
+                            .num_rows = num_rows,
+                            .num_masks = pool.size(0),
+                            .mask_words = words,
+                            .vocab_size = vocab_size < 0 ? 32 * words : vocab_size});
+  return token_bitmask;
+}
 }  // namespace
 
 LMX_REGISTER(m) {
@@ -371,5 +397,6 @@ LMX_REGISTER(m) {
   m.impl("vocab_mask_and_", TORCH_BOX(&vocab_mask_and_));
   m.impl("vocab_mask_or_", TORCH_BOX(&vocab_mask_or_));
   m.impl("vocab_mask_popcount", TORCH_BOX(&vocab_mask_popcount));
+  m.impl("vocab_mask_gather", TORCH_BOX(&vocab_mask_gather));
 }
 }  // namespace lmx::vocab

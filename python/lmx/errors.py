@@ -15,3 +15,23 @@ class VersionError(CorruptIndexError):
 
 class BuildInProgressError(Error):
     """Another builder is at work on the same index."""
+
+
+class GrammarError(Error):
+    """A grammar that cannot be compiled: an undefined rule, a language without strings."""
+
+
+class GrammarSyntaxError(GrammarError):
+    """Text that is no grammar or pattern; says where, and what was expected there."""
+
+
+class UnsupportedRegexError(GrammarError):
+    """A pattern with something that no automaton can do, such as a backreference; says where."""
+
+
+class GrammarLimitError(GrammarError):
+    """A budget of states, steps or time is used up; the matcher is as it was before the call."""
+
+
+class StaleHandle(Error):
+    """A handle whose object is gone."""

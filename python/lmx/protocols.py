@@ -20,16 +20,25 @@ from typing import Any, Literal, Protocol, TypeAlias
 import torch
 from torch import Tensor
 
+# How weights are stored.
+Format: TypeAlias = Literal["dense", "int8", "q8_0", "q4_0", "q4_1"]
+
 # ---- models ------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Linear:
-    """The operands of one linear layer, ``x @ weight.T + bias``, as a kernel takes them."""
+    """The operands of a linear layer, ``x @ weight.T + bias``, as ``lmx.layerskip.gemm`` takes it.
 
-    weight: Tensor  # [out, in]
+    ``format`` says how ``weight`` is stored: "dense" floats ``[out, in]``; "int8", of which row
+    ``n`` is multiplied by ``scale[n]``; or uint8 rows of GGUF blocks, "q8_0", "q4_0" or "q4_1",
+    ``[out, bytes of a row]``.
+    """
+
+    weight: Tensor
     bias: Tensor | None = None  # [out]
-    format: str = "float"  # how weight is stored; "float" is the model's dtype as it is
+    format: Format = "dense"
+    scale: Tensor | None = None  # [out], float32; for "int8" alone
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -1,12 +1,16 @@
+import argparse
 import json
+import re
 import subprocess
 import sys
 
 import pytest
-from decode.toys import says
+import torch
+from decode.toys import says, tiny
 
 import lmx
 from lmx.cli import main
+from lmx.cli.options import add_model_options, load_model
 from lmx.cli.terminal import escape
 
 
@@ -175,6 +179,25 @@ def test_too_little_memory_is_one_line(monkeypatch, capsys):
     captured = capsys.readouterr()
     message = "lmx: smollm2 needs 500.0 MiB on cpu, where 0.1 MiB are available\n"
     assert (captured.out, captured.err) == ("", message)
+
+
+def test_bench_says_how_many_bytes_a_token_reads(run):
+    code, out, _ = run(
+        tiny(), "bench", "--prompt-tokens", "8", "--new-tokens", "3", "--repeats", "1"
+    )
+    line = out.splitlines()[-1]
+    assert code == 0 and re.fullmatch(r"weights +0\.\d MiB per token, read at \d+\.\d GB/s", line)
+
+
+def test_weights_are_handed_to_load(monkeypatch):
+    given = {}
+    monkeypatch.setattr("lmx.cli.options.load", lambda *args, **kwargs: given.update(kwargs))
+    parser = argparse.ArgumentParser()
+    add_model_options(parser)
+    load_model(parser.parse_args(["--weights", "file"]))
+    assert given == {"dtype": None, "device": "cpu", "weights": "file"}
+    load_model(parser.parse_args(["--dtype", "float16", "--weights", "int8"]))
+    assert given == {"dtype": torch.float16, "device": "cpu", "weights": "int8"}
 
 
 def test_info_as_a_program():

@@ -1,3 +1,4 @@
+import re
 import runpy
 from pathlib import Path
 
@@ -38,3 +39,12 @@ def test_demo(smollm2, capsys):
     with pytest.raises(SystemExit) as done:
         runpy.run_path(str(EXAMPLES / "demo.py"), run_name="__main__")
     assert done.value.code == 0 and capsys.readouterr().out.count("same text") == 3
+
+
+def test_user_model(capsys):
+    runpy.run_path(str(EXAMPLES / "user_model.py"), run_name="__main__")
+    plain, compiled = capsys.readouterr().out.splitlines()
+    assert plain.removeprefix("plain    [") == compiled.removeprefix("compiled [")
+    assert len(plain.split(",")) == 11
+    [quote] = re.findall(r"```py\n(.*?)```", (EXAMPLES.parent / "README.md").read_text(), re.DOTALL)
+    assert quote in (EXAMPLES / "user_model.py").read_text()

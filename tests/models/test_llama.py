@@ -135,7 +135,7 @@ def test_weights_are_shared_with_transformers(name):
     ours = load(theirs)
     linear = ours.weights(1, "k_proj")
     attention = theirs.model.layers[1].self_attn
-    assert linear.format == "float"
+    assert linear.format == "dense"
     assert linear.weight.data_ptr() == attention.k_proj.weight.data_ptr()
     assert (linear.bias is None) == (attention.k_proj.bias is None)
     assert ours.weights(0, "down_proj").weight.shape == (64, 96)

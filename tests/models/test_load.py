@@ -7,9 +7,9 @@ import struct
 import subprocess
 import sys
 
-import numpy as np
 import pytest
 import torch
+from gguf_files import METADATA, gguf_tensors, write_gguf
 from safetensors.torch import load_file, save_file
 from tiny_models import layered_logits, tiny
 
@@ -80,9 +80,14 @@ def test_arguments(tmp_path):
         ValueError, match=r"expected weights to be 'model', 'file' or 'int8', got 'i"
     ):
         load("smollm2", weights="int4")
-    for weights in ("file", "int8"):
-        with pytest.raises(ValueError, match=rf"'{weights}' needs the layerskip room's qu"):
-            load("smollm2", weights=weights)
+    with pytest.raises(ValueError, match=r"torch.bfloat16 for weights='file', got torch.float16"):
+        load("smollm2", weights="file", dtype=torch.float16)
+    with pytest.raises(ValueError, match=r"16 bits for weights='int8', got torch.float32"):
+        load("smollm2", weights="int8", dtype=torch.float32)
+    with pytest.raises(ValueError, match=r"='file' needs a .gguf file or 'smollm2', got the fold"):
+        load(tmp_path, weights="file")
+    with pytest.raises(ValueError, match=r"='file' needs a .gguf file or 'smollm2', got a Llama"):
+        load(tiny("llama"), weights="file")
     with pytest.raises(
         ValueError, match=r"expected dtype to be one of .*float16.*, got torch.int8"
     ):
@@ -175,72 +180,9 @@ def test_index_cannot_point_elsewhere(folder):
         load(folder)
 
 
-def write_gguf(path, tensors, architecture="llama", metadata=()):
-    """A GGUF file with float32 tensors and a vocabulary of 128 letters."""
-    import gguf
-
-    writer = gguf.GGUFWriter(path, architecture)
-    writer.add_name("tiny")
-    for key, value in metadata:
-        add = writer.add_float32 if isinstance(value, float) else writer.add_uint32
-        (writer.add_string if isinstance(value, str) else add)(key, value)
-    writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre("smollm")
-    writer.add_token_list([chr(0x100 + i) for i in range(126)] + ["\u0120", "\u0120\u0120"])
-    writer.add_token_merges(["\u0120 \u0120"])
-    for name, shape in tensors:
-        value = shape if isinstance(shape, np.ndarray) else np.zeros(shape, np.float32)
-        writer.add_tensor(name, value)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    return path
-
-
-GGUF_NAMES = {
-    "self_attn.q_proj": "attn_q",
-    "self_attn.k_proj": "attn_k",
-    "self_attn.v_proj": "attn_v",
-    "self_attn.o_proj": "attn_output",
-    "mlp.gate_proj": "ffn_gate",
-    "mlp.up_proj": "ffn_up",
-    "mlp.down_proj": "ffn_down",
-    "input_layernorm": "attn_norm",
-    "post_attention_layernorm": "ffn_norm",
-}
-
-
-def gguf_tensors(model):
-    """The tensors of a tied Llama as GGUF has them: rotary pairs of q and k lie side by side."""
-    for name, value in model.state_dict().items():
-        if name.startswith("model.layers."):
-            _, _, layer, part = name.removesuffix(".weight").split(".", 3)
-            if part in ("self_attn.q_proj", "self_attn.k_proj"):
-                value = value.view(-1, 2, 8, 64).transpose(1, 2).reshape(value.shape)
-            yield f"blk.{layer}.{GGUF_NAMES[part]}.weight", value.contiguous().numpy()
-        elif name == "model.embed_tokens.weight":
-            yield "token_embd.weight", value.numpy()
-        elif name == "model.norm.weight":
-            yield "output_norm.weight", value.numpy()
-
-
 def test_gguf(tmp_path, tokens):
     model = tiny("llama_tied")
-    metadata = {
-        "context_length": 256,
-        "embedding_length": 64,
-        "block_count": 2,
-        "feed_forward_length": 96,
-        "rope.freq_base": 10000.0,
-        "rope.dimension_count": 16,
-        "attention.head_count": 4,
-        "attention.head_count_kv": 2,
-        "attention.layer_norm_rms_epsilon": 1e-3,
-        "vocab_size": 128,
-    }
-    entries = [(f"llama.{key}", value) for key, value in metadata.items()]
-    path = write_gguf(tmp_path / "tiny.gguf", gguf_tensors(model), metadata=entries)
+    path = write_gguf(tmp_path / "tiny.gguf", gguf_tensors(model), metadata=METADATA)
     loaded = load(path)
     expected = layered_logits(load(model), tokens)
     torch.testing.assert_close(layered_logits(loaded, tokens), expected, rtol=1e-5, atol=1e-5)
@@ -270,7 +212,13 @@ def test_gguf_that_transformers_would_misread(tmp_path):
 def test_gguf_header(tmp_path):
     path = write_gguf(tmp_path / "tiny.gguf", [("a", (8, 32)), ("b", (5,))])
     header = read_header(path)
-    assert header.tensors == {"a": 8 * 32, "b": 5}
+    assert {name: tensor.num_values for name, tensor in header.tensors.items()} == {
+        "a": 8 * 32,
+        "b": 5,
+    }
+    a = header.tensors["a"]
+    assert (a.shape, a.kind, a.num_bytes) == ((8, 32), "F32", 1024)
+    assert path.read_bytes()[a.start : a.start + 1024] == bytes(1024)
     assert header.metadata["general.name"] == "tiny"
     whole = path.read_bytes()
     for keep in [0, 3, 4, 20, 40, 200, len(whole) // 2, len(whole) - 2000]:

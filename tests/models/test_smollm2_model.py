@@ -108,3 +108,24 @@ def test_bfloat16_of_its_own(smollm2_model, tmp_path):
     model = load("smollm2", dtype=torch.bfloat16, cache_dir=tmp_path)
     expected = smollm2_model.weights(7, "o_proj").weight.bfloat16()
     assert torch.equal(model.weights(7, "o_proj").weight, expected)
+
+
+def test_the_file_as_it_is_has_the_bits_of_bfloat16(smollm2_folder):
+    packed, plain = load("smollm2", weights="file"), load(smollm2_folder, dtype=torch.bfloat16)
+    assert packed.weights(29, "q_proj").format == "q4_1" and packed.eos_ids == plain.eos_ids == (2,)
+    assert torch.equal(packed.position.inv_freq, plain.position.inv_freq)
+    tokens = torch.tensor(packed.tokenizer.encode(PROMPT))
+    assert tokens.tolist() == plain.tokenizer.encode(PROMPT)
+    assert packed.tokenizer.chat_template == plain.tokenizer.chat_template
+    assert packed.tokenizer.model_max_length == 8192
+    logits = layered_logits(packed, tokens)
+    assert torch.equal(logits, layered_logits(plain, tokens))
+    assert packed.tokenizer.decode(logits[-1].argmax()) == " Rome"
+    assert 90 < packed.bytes_per_token / 2**20 < 94  # of 256.5 in bfloat16
+
+
+def test_int8_answers_as_well(smollm2_folder):
+    model = load(smollm2_folder, weights="int8")
+    logits = layered_logits(model, torch.tensor(model.tokenizer.encode(PROMPT)))
+    assert model.tokenizer.decode(logits[-1].argmax()) == " Rome"
+    assert 125 < model.bytes_per_token / 2**20 < 132

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from lmx.protocols import LayeredModel
+from lmx.protocols import LayeredModel, Rope
 
 transformers = pytest.importorskip("transformers")
 
@@ -45,16 +45,50 @@ TINY = {
     ),
     "qwen3": ("Qwen3", {"head_dim": 32, "tie_word_embeddings": True}),
 }
+OPT_SIZES = {
+    "hidden_size": 64,
+    "word_embed_proj_dim": 64,
+    "ffn_dim": 96,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "vocab_size": 128,
+    "max_position_embeddings": 256,
+    "pad_token_id": None,
+}
+GPT2_SIZES = {"n_embd": 64, "n_layer": 2, "n_head": 4, "vocab_size": 128, "n_positions": 256}
+TINY_LEARNED = {
+    "opt": ("OPT", OPT_SIZES),
+    "opt_norm_after": ("OPT", OPT_SIZES | {"do_layer_norm_before": False}),
+    "opt_untied": (
+        "OPT",
+        OPT_SIZES | {"activation_function": "gelu", "tie_word_embeddings": False},
+    ),
+    "opt_no_bias": ("OPT", OPT_SIZES | {"enable_bias": False}),
+    "gpt2": ("GPT2", GPT2_SIZES),
+    "gpt2_options": (
+        "GPT2",
+        GPT2_SIZES
+        | {
+            "n_inner": 96,
+            "activation_function": "relu",
+            "scale_attn_weights": False,
+            "layer_norm_epsilon": 1e-2,
+            "tie_word_embeddings": False,
+        },
+    ),
+}
 
 
 def tiny(name: str):
     """A random Transformers model of two layers; no weight is left at 0 or 1."""
-    family, options = TINY[name]
+    family, options = TINY_LEARNED.get(name) or TINY[name]
+    sizes = {} if name in TINY_LEARNED else SIZES
     config = getattr(transformers, f"{family}Config")(
-        **SIZES, **options, attn_implementation="eager", bos_token_id=None, eos_token_id=[1, 2]
+        **sizes, **options, attn_implementation="eager", bos_token_id=None, eos_token_id=[1, 2]
     )
     torch.manual_seed(0)
-    model = getattr(transformers, f"{family}ForCausalLM")(config).eval()
+    head = "LMHeadModel" if family == "GPT2" else "ForCausalLM"
+    model = getattr(transformers, f"{family}{head}")(config).eval()
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
@@ -67,6 +101,8 @@ def layered_logits(model: LayeredModel, tokens: Tensor) -> Tensor:
     distance = positions[:, None] - positions
 
     def rotate(x: Tensor) -> Tensor:
+        if not isinstance(model.position, Rope):
+            return x
         cos, sin = (
             t.to(x.dtype)[:, None].repeat(1, 1, 2) for t in model.position.cos_sin(positions)
         )

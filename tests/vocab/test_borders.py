@@ -237,3 +237,20 @@ def test_values_just_outside_their_ranges(ops):
     status.zero_()
     ops("vocab_argmax", x, mask, torch.tensor([2, 3], dtype=torch.int32), status=status)
     assert status.tolist() == [0, 32]
+
+
+def test_rows_that_are_one_row(ops):
+    """A stride of 0: the same logits for every row."""
+    one = torch.randn(1, 300)
+    rows = one.expand(3, -1)
+    assert ops("vocab_argmax", rows).tolist() == [int(one.argmax())] * 3
+    assert torch.equal(ops("vocab_softmax", rows), ops("vocab_softmax", rows.contiguous()))
+
+
+def test_a_nan_is_seen_from_any_chunk(ops):
+    """In the first of several rounds of a warp over a row's blocks, and in no other."""
+    x = torch.zeros(1, 2 * 32 * 256 + 5)
+    x[0, 17] = math.nan
+    assert ops("vocab_lse", x)[0].isnan().all()
+    assert ops("vocab_softmax", x).isnan().all()
+    assert ops("vocab_argmax", x).item() == -1

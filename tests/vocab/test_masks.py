@@ -1,3 +1,4 @@
+import pytest
 import torch
 from helpers import run
 from samples import samples_of
@@ -8,7 +9,7 @@ from lmx.vocab import reference
 def test_mask_apply_(ops):
     for s in samples_of("vocab_mask_apply_"):
         written = run(ops, "vocab_mask_apply_", s)[0]
-        want = s.fresh()[0]
+        want = s.fresh().args[0]
         reference.mask_apply_(want, *s.args[1:])
         assert torch.equal(written, want), s.name
 
@@ -60,3 +61,15 @@ def test_mask_popcount(ops):
             ops("vocab_mask_popcount", s.args[0]), reference.mask_popcount(s.args[0])
         )
     assert ops("vocab_mask_popcount", torch.full((1, 2), -1, dtype=torch.int32), 33).item() == 33
+    assert ops("vocab_mask_popcount", torch.full((1, 2), -1, dtype=torch.int32), 0).item() == 0
+
+
+def test_masks_that_overlap_by_a_word_are_refused():
+    words = torch.zeros(9, dtype=torch.int32)
+    for first, second in ((0, 1), (1, 0), (0, 3), (3, 0)):
+        a, b = (words[i : i + 4].view(1, 4) for i in (first, second))
+        with pytest.raises(
+            RuntimeError, match="expected other to be token_bitmask or"
+        ):
+            torch.ops.lmx.vocab_mask_and_(a, b)
+    torch.ops.lmx.vocab_mask_or_(words[:4].view(1, 4), words[4:8].view(1, 4))

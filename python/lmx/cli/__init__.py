@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from ..errors import Error
-from . import bench, chat, generate, index, info
+from . import bench, chat, generate, grammar, index, info
 from .terminal import escape
 
 _COMMANDS = {
@@ -15,6 +15,7 @@ _COMMANDS = {
     "chat": (chat, "talk with a model"),
     "bench": (bench, "measure tokens per second"),
     "index": (index, "build and query n-gram indexes"),
+    "grammar": (grammar, "check a grammar"),
     "info": (info, "show versions and what this machine can do"),
 }
 _FAILED, _INTERRUPTED = 2, 130  # exit codes

@@ -32,9 +32,14 @@ def run(args: argparse.Namespace) -> int:
     _time(model, args.prompt_tokens, 1)  # warm up
     runs = [_time(model, args.prompt_tokens, args.new_tokens) for _ in range(args.repeats)]
     prefill, decode = zip(*runs, strict=True)
-    print(f"{args.model}, {args.dtype}, {args.device}, {args.threads} threads, {args.repeats} runs")
+    dtype = str(model.dtype).removeprefix("torch.")
+    print(f"{args.model}, {dtype}, {args.device}, {args.threads} threads, {args.repeats} runs")
     _print_line("prefill", args.prompt_tokens, prefill)
     _print_line("decode", args.new_tokens, decode)
+    num_bytes = getattr(model, "bytes_per_token", None)  # of models that lmx.load makes
+    if num_bytes is not None:
+        rate = num_bytes * args.new_tokens / min(decode) / 1e9
+        print(f"weights  {num_bytes / 2**20:6.1f} MiB per token, read at {rate:.1f} GB/s")
     return 0
 
 

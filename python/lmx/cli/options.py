@@ -15,13 +15,22 @@ _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torc
 def add_model_options(parser: argparse.ArgumentParser) -> None:
     """Add what ``load_model`` reads."""
     parser.add_argument("--model", default="smollm2", help="smollm2 or a folder (default: smollm2)")
-    parser.add_argument("--dtype", choices=_DTYPES, default="float32", help="default: float32")
+    parser.add_argument(
+        "--dtype", choices=_DTYPES, help="default: float32, or bfloat16 with other weights"
+    )
+    parser.add_argument(
+        "--weights",
+        choices=("model", "file", "int8"),
+        default="model",
+        help="how weights are kept: in --dtype (default), as the GGUF file has them, or in int8",
+    )
     parser.add_argument("--device", default="cpu", help="default: cpu")
 
 
 def load_model(args: argparse.Namespace) -> LayeredModel:
     """Load the model that the command line names."""
-    return load(args.model, dtype=_DTYPES[args.dtype], device=args.device)
+    dtype = _DTYPES[args.dtype] if args.dtype else None
+    return load(args.model, dtype=dtype, device=args.device, weights=args.weights)
 
 
 def add_decoding_options(parser: argparse.ArgumentParser) -> None:
@@ -33,7 +42,7 @@ def add_decoding_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--min-p", type=float, default=0.0, metavar="P", help="0 is off (default)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--stop", action="append", default=[], metavar="TEXT", help="repeatable")
-    parser.add_argument("--constraint", help='what may be generated, e.g. "schema:FILE"')
+    parser.add_argument("--constraint", help='"json", "regex:PATTERN" or "ebnf:FILE"')
     parser.add_argument("--drafter", help='proposes tokens, e.g. "recycle"')
     parser.add_argument("--cache", help='eviction policy, e.g. "h2o:0.2"')
     parser.add_argument("--depth", help="layers to skip; no policy is built in yet")

@@ -1,11 +1,22 @@
 """The keys and values of one sequence, in one buffer that grows."""
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
 from ..protocols import LayeredModel
 
 _MIN_CAPACITY = 64
+
+
+class Slots(NamedTuple):
+    """Views of the slots of a pass, one per layer: made at once, since each costs a call."""
+
+    new_keys: tuple[Tensor, ...]  # [T, num_kv_heads, head_dim], to be written
+    new_values: tuple[Tensor, ...]
+    keys: tuple[Tensor, ...]  # [1, num_kv_heads, length + T, head_dim]: cached rows and new ones
+    values: tuple[Tensor, ...]
 
 
 class KVBuffer:
@@ -21,8 +32,25 @@ class KVBuffer:
         self.length = 0
         self._slots = torch.empty(shape, dtype=model.dtype, device=model.device)
 
-    def reserve(self, num_new: int) -> None:
-        """Make room for ``num_new`` rows. The capacity doubles, so copying is linear in total."""
+    def open(self, num_new: int) -> Slots:
+        """Make room for ``num_new`` rows behind the cached ones, and return where they go."""
+        self._reserve(num_new)
+        end = self.length + num_new
+        seen = self._slots[:, :, :, :end]
+        new = self._slots[:, :, :, self.length : end].transpose(2, 3)
+        return Slots(
+            new_keys=new[:, 0].unbind(),
+            new_values=new[:, 1].unbind(),
+            keys=seen[:, :1].unbind(),
+            values=seen[:, 1:].unbind(),
+        )
+
+    def commit(self, num_new: int) -> None:
+        """Count the last ``num_new`` written rows as cached."""
+        self.length += num_new
+
+    def _reserve(self, num_new: int) -> None:
+        """Make room. The capacity doubles, so copying is linear in total."""
         needed, capacity = self.length + num_new, self._slots.shape[3]
         if needed <= capacity:
             return
@@ -31,24 +59,3 @@ class KVBuffer:
         slots = self._slots.new_empty(layers, 2, heads, capacity, dim)
         slots[:, :, :, : self.length] = self._slots[:, :, :, : self.length]
         self._slots = slots
-
-    def write(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-        """Store new rows of a layer.
-
-        Args:
-            layer: the layer.
-            key: ``[T, num_kv_heads, head_dim]``; room for T rows is reserved.
-            value: the same shape.
-
-        Returns:
-            Keys and values ``[num_kv_heads, length + T, head_dim]`` of all rows, as views.
-        """
-        end = self.length + key.shape[0]
-        slots = self._slots[layer, :, :, :end]
-        slots[0, :, self.length :] = key.transpose(0, 1)
-        slots[1, :, self.length :] = value.transpose(0, 1)
-        return slots[0], slots[1]
-
-    def commit(self, num_new: int) -> None:
-        """Count the last ``num_new`` written rows as cached."""
-        self.length += num_new

@@ -13,7 +13,8 @@ STATUS_FAULTS = {
     1 << 4: "a bad page",
     1 << 5: "a bad mask id",
     1 << 6: "a sampling parameter outside its range",
-    1 << 7: "a corrupt index",
+    1 << 7: "a bad weight group",
+    1 << 8: "a corrupt index",
 }
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from .. import vocab
+from ..grammar import Grammar
 from ..protocols import Constraint, DepthPolicy, Drafter, EvictionPolicy, LayeredModel
 from .checks import require_int, status_fault
 from .generation import Generation
@@ -48,7 +49,7 @@ class Engine:
         max_new_tokens: int = 128,
         drafter: Drafter | str | None = None,
         cache: EvictionPolicy | str | None = None,
-        constraint: Constraint | str | None = None,
+        constraint: Constraint | Grammar | str | None = None,
         depth: DepthPolicy | str | None = None,
         sampling: Sampling = GREEDY,
         processors: Iterable[Processor] = (),
@@ -64,7 +65,8 @@ class Engine:
             max_new_tokens: tokens to generate at most.
             drafter: no drafter is built in yet.
             cache: eviction policy; none is built in yet.
-            constraint: what may be generated.
+            constraint: what may be generated: a ``Constraint``, a ``Grammar``, or a short string,
+                ``"json"``, ``"regex:PATTERN"`` or ``"ebnf:FILE"``.
             depth: layers to skip; no policy is built in yet.
             sampling: how tokens are chosen.
             processors: ``(tokens [T], logits [V]) -> logits [V]``, called in turn at every token
@@ -89,6 +91,7 @@ class Engine:
             stop=stop,
             stream=stream,
         )
+        self._options = self._options.for_model(model)
         self._options.check(model)
         self._num_added = 0
         self._requests: list[Request] = []  # by arrival; the first max_seqs are decoded
@@ -104,7 +107,7 @@ class Engine:
         prompt: Prompt,
         *,
         max_new_tokens: int | None = None,
-        constraint: Constraint | str | None = None,
+        constraint: Constraint | Grammar | str | None = None,
         sampling: Sampling | None = None,
         processors: Iterable[Processor] | None = None,
         stop: str | Iterable[str] | None = None,
@@ -128,6 +131,7 @@ class Engine:
             "stream": stream,
         }
         options = replace(self._options, **{k: v for k, v in given.items() if v is not None})
+        options = options.for_model(self._model)
         options.check(self._model)
         request = Request(self._model, self._num_added, encode(self._model, prompt), options)
         self._requests.append(request)

@@ -32,7 +32,6 @@ def forward(model: LayeredModel, cache: KVBuffer, tokens: Tensor) -> Tensor:
         Hidden rows ``[T, hidden]`` for ``model.norm_head``.
     """
     start, num_new = cache.length, tokens.numel()
-    cache.reserve(num_new)
     positions = torch.arange(start, start + num_new, dtype=torch.int32, device=tokens.device)
     attend = _Attend(model, cache, positions)
     hidden = model.embed(tokens, positions)
@@ -42,25 +41,29 @@ def forward(model: LayeredModel, cache: KVBuffer, tokens: Tensor) -> Tensor:
     return hidden
 
 
-def rotate(rows: Tensor, cos: Tensor, sin: Tensor, interleaved: bool) -> Tensor:
-    """Rotate the first elements of each head (Su et al. 2021, arXiv 2104.09864, equation 34).
+class Rotation:
+    """Rotates the first elements of heads (Su et al. 2021, arXiv 2104.09864, equation 34)."""
 
-    Args:
-        rows: ``[T, heads, head_dim]``.
-        cos: ``[T, pairs]``, float32; pairs is at most ``head_dim / 2``.
-        sin: the same shape.
-        interleaved: pairs are (2i, 2i + 1), else (i, i + pairs).
+    def __init__(self, rope: Rope, positions: Tensor) -> None:
+        """Compute the angles of rows at ``positions [T]``, once for all layers."""
+        cos, sin = (half[:, None] for half in rope.cos_sin(positions))
+        self._rotary_dim, self._interleaved = rope.rotary_dim, rope.interleaved
+        if rope.interleaved:  # elements 2i and 2i + 1 are a pair
+            self._cos = cos.repeat_interleave(2, -1)
+            self._sin = torch.stack((-sin, sin), -1).flatten(-2)
+        else:  # elements i and i + rotary_dim / 2 are
+            self._cos = torch.cat((cos, cos), -1)
+            self._sin = torch.cat((-sin, sin), -1)
 
-    Returns:
-        Rotated rows in the dtype of ``rows``; what is beyond the pairs is unchanged.
-    """
-    num_rotated = 2 * cos.shape[-1]
-    turned, rest = rows[..., :num_rotated].float(), rows[..., num_rotated:]
-    a, b = (turned[..., 0::2], turned[..., 1::2]) if interleaved else turned.chunk(2, -1)
-    cos, sin = cos[:, None], sin[:, None]
-    pair = (a * cos - b * sin, b * cos + a * sin)
-    turned = torch.stack(pair, -1).flatten(-2) if interleaved else torch.cat(pair, -1)
-    return torch.cat((turned.to(rows.dtype), rest), -1)
+    def __call__(self, rows: Tensor) -> Tensor:
+        """Return ``rows [T, heads, head_dim]`` rotated, computed in float32, in their dtype."""
+        turned = rows[..., : self._rotary_dim] if self._rotary_dim < rows.shape[-1] else rows
+        if self._interleaved:
+            swapped = turned.unflatten(-1, (-1, 2)).flip(-1).flatten(-2)
+        else:
+            swapped = turned.roll(self._rotary_dim // 2, -1)
+        out = (turned * self._cos).add_(swapped * self._sin).to(rows.dtype)
+        return out if turned is rows else torch.cat((out, rows[..., self._rotary_dim :]), -1)
 
 
 class _Attend:
@@ -68,24 +71,34 @@ class _Attend:
 
     def __init__(self, model: LayeredModel, cache: KVBuffer, positions: Tensor) -> None:
         self._model, self._cache, self._positions = model, cache, positions
+        self._slots = cache.open(positions.numel())
         self._biases: dict[int, Tensor | None] = {}  # by window; layers share them
-        if isinstance(model.position, Rope):
-            self._cos_sin = model.position.cos_sin(positions)
+        rope = model.position
+        self._rotate = Rotation(rope, positions) if isinstance(rope, Rope) else None
+        self._group = (1, model.num_kv_heads, -1, model.head_dim)
 
     def __call__(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        model = self._model
-        if isinstance(model.position, Rope):
-            query = rotate(query, *self._cos_sin, model.position.interleaved)
-            key = rotate(key, *self._cos_sin, model.position.interleaved)
+        model, slots = self._model, self._slots
+        if self._rotate is not None:  # both at once: few rows cost calls, not arithmetic
+            both = self._rotate(torch.cat((query, key), 1))
+            query, key = both.split_with_sizes((query.shape[1], key.shape[1]), 1)
+        slots.new_keys[layer].copy_(key)
+        slots.new_values[layer].copy_(value)
+        keys, values = slots.keys[layer], slots.values[layer]
         window = model.window(layer)
+        if window > 0 and (first := self._first_key(window)):
+            keys, values = keys[:, :, first:], values[:, :, first:]
         if window not in self._biases:
             self._biases[window] = self._bias(window)
-        bias, first = self._biases[window], self._first_key(window)
-        keys, values = self._cache.write(layer, key, value)
+        bias = self._biases[window]
+        if bias is None:  # the heads that share a key are the rows of one product
+            rows = query.reshape(self._group)
+            out = F.scaled_dot_product_attention(rows, keys, values, scale=model.softmax_scale)
+            return out.reshape(query.shape)
         out = F.scaled_dot_product_attention(
             query.transpose(0, 1)[None],
-            keys[None, :, first:],
-            values[None, :, first:],
+            keys,
+            values,
             attn_mask=bias,
             scale=model.softmax_scale,
             enable_gqa=True,

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
+from ..grammar import Grammar
 from ..protocols import Constraint, DepthPolicy, Drafter, EvictionPolicy, LayeredModel
 from .checks import require
 from .engine import Engine
@@ -17,7 +18,7 @@ def generate(
     max_new_tokens: int = 128,
     drafter: Drafter | str | None = None,
     cache: EvictionPolicy | str | None = None,
-    constraint: Constraint | str | None = None,
+    constraint: Constraint | Grammar | str | None = None,
     depth: DepthPolicy | str | None = None,
     sampling: Sampling | Sequence[Sampling] = GREEDY,
     processors: Iterable[Processor] = (),
@@ -32,7 +33,8 @@ def generate(
         max_new_tokens: tokens to generate at most.
         drafter: no drafter is built in yet.
         cache: eviction policy; none is built in yet.
-        constraint: what may be generated.
+        constraint: what may be generated: a ``Constraint``, a ``Grammar``, or a short string,
+            ``"json"``, ``"regex:PATTERN"`` or ``"ebnf:FILE"``.
         depth: layers to skip; no policy is built in yet.
         sampling: how tokens are chosen, for all prompts or one for each; the default is greedy.
         processors: ``(tokens [T], logits [V]) -> logits [V]``, called in turn at every token.

@@ -1,11 +1,13 @@
 """The options of a request, and one clear error for those whose room is not built yet."""
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NoReturn, TypeAlias
 
 from torch import Tensor
 
+from ..grammar import Grammar
+from ..grammar.constraint import for_model
 from ..protocols import Constraint, FullDepth, KeepAll, LayeredModel, NoDrafter
 from .checks import require, require_int
 from .sampling import GREEDY, Sampling
@@ -24,7 +26,7 @@ class Options:
 
     max_new_tokens: int = 128
     sampling: Sampling = GREEDY
-    constraint: Constraint | str | None = None
+    constraint: Constraint | Grammar | str | None = None
     processors: Iterable[Processor] = ()
     stop: str | Iterable[str] = ()
     stream: Stream | None = None
@@ -34,6 +36,17 @@ class Options:
         object.__setattr__(self, "processors", _as_tuple("processors", self.processors))
         if not isinstance(self.stop, str):
             object.__setattr__(self, "stop", _as_tuple("stop", self.stop))
+
+    def for_model(self, model: LayeredModel) -> "Options":
+        """Return the same options with a constraint given as text compiled for the model.
+
+        Raises:
+            ValueError: the text is no constraint, or the model has no tokenizer.
+            GrammarError, OSError: its grammar is wrong, or its file cannot be read.
+        """
+        if not isinstance(self.constraint, str | Grammar):
+            return self
+        return replace(self, constraint=for_model(self.constraint, model))
 
     @property
     def stop_strings(self) -> tuple[str, ...]:
@@ -49,8 +62,6 @@ class Options:
         for token in self.sampling.logit_bias:
             require_int("logit_bias: token", token, 0, model.vocab_size - 1)
         require_int("logprobs", self.sampling.logprobs or 0, 0, model.vocab_size)
-        if isinstance(self.constraint, str):
-            refuse("constraint", self.constraint, "no grammar", "grammar")
         fits = self.constraint is None or hasattr(self.constraint, "start")
         require(fits, "constraint", "a Constraint", self.constraint)
         for text in self.stop_strings:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from .. import vocab
 from ..errors import Error
+from ..grammar import Grammar
 from ..protocols import Constraint, DraftTree, LayeredModel
 from .cache import KVBuffer
 from .checks import prompt_fault
@@ -176,7 +177,7 @@ class Request:
     def _start(self) -> None:
         """Start the constraint and the clock."""
         constraint = self.options.constraint
-        if constraint is not None and not isinstance(constraint, str):
+        if constraint is not None and not isinstance(constraint, str | Grammar):
             with _blame("constraint"):
                 self._constraint = constraint.start()
         self._started = time.perf_counter()

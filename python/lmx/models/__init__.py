@@ -1,7 +1,9 @@
 """Hugging Face models seen as layers."""
 
-from .config import LlamaConfig
+from .gpt2 import Gpt2, Gpt2Config
 from .llama import Llama
+from .llama_config import LlamaConfig
 from .load import load
+from .opt import Opt, OptConfig
 
-__all__ = ["Llama", "LlamaConfig", "load"]
+__all__ = ["Gpt2", "Gpt2Config", "Llama", "LlamaConfig", "Opt", "OptConfig", "load"]

@@ -2,10 +2,10 @@
 
 import json
 import logging
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 logger = logging.getLogger("lmx")
@@ -26,30 +26,25 @@ def read_config(folder: Path) -> dict[str, Any]:
     return config
 
 
-def read_tensors(folder: Path, dtype: torch.dtype, device: torch.device) -> dict[str, Tensor]:
-    """Return all tensors of ``model.safetensors`` or of the shards that its index names.
+def read_tensors(folder: Path) -> Iterator[tuple[str, Tensor]]:
+    """Yield all tensors of ``model.safetensors`` or of the shards that its index names.
 
-    Tensors that have the dtype and device already stay mapped from the file.
+    They stay mapped from the file.
 
     Raises:
         FileNotFoundError: there is neither, or a shard is missing.
-        ValueError: a file is damaged, or a tensor is not made of floats.
+        ValueError: a file is damaged.
     """
     from safetensors import SafetensorError, safe_open
 
-    state = {}
     for path in _shards(folder):
         try:
             with safe_open(path, framework="pt") as file:
-                for name in file.keys():  # noqa: SIM118 - not a dict
-                    state[name] = file.get_tensor(name)
+                names = list(file.keys())
+                tensors = [file.get_tensor(name) for name in names]
         except SafetensorError as error:
             raise ValueError(f"{path} is damaged: {error}") from error
-    for name, tensor in state.items():
-        if not tensor.is_floating_point():
-            raise ValueError(f"{name}: expected floats, got {tensor.dtype}")
-        state[name] = tensor.to(device, dtype)
-    return state
+        yield from zip(names, tensors, strict=True)
 
 
 def read_tokenizer(folder: Path) -> Any:

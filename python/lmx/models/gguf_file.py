@@ -11,7 +11,7 @@ import math
 import struct
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import Any
@@ -28,11 +28,26 @@ _MAX_DIMS = 4
 
 
 @dataclass(frozen=True, slots=True)
+class GgufTensor:
+    """Where a tensor lies; its bytes are all in the file."""
+
+    shape: tuple[int, ...]  # rows come first, as torch has it
+    kind: str  # as ggml calls it: F32, Q4_1, ...
+    start: int  # in the file
+    num_bytes: int
+
+    @property
+    def num_values(self) -> int:
+        """Return the number of elements."""
+        return math.prod(self.shape)
+
+
+@dataclass(frozen=True, slots=True)
 class GgufHeader:
     """What the loader wants to know before it reads weights."""
 
     metadata: dict[str, Any]  # arrays left out
-    tensors: dict[str, int]  # number of elements by name
+    tensors: dict[str, GgufTensor]  # by name
 
 
 def read_header(path: Path) -> GgufHeader:
@@ -61,6 +76,30 @@ def load_gguf(path: Path, dtype: torch.dtype, device: torch.device) -> tuple[Any
         MemoryError: the weights do not fit, here or on ``device``.
         ModuleNotFoundError: a package that Transformers reads GGUF files with is missing.
     """
+    header = read_model_header(path)
+    num_bytes = sum(tensor.num_values for tensor in header.tensors.values()) * dtype.itemsize
+    for place in {torch.device("cpu"), device}:
+        memory.require(num_bytes, place, str(path))
+    from transformers import AutoModelForCausalLM, GgufConfig
+
+    with quiet_without_terminal():
+        model = AutoModelForCausalLM.from_pretrained(
+            path.parent,
+            gguf_file=path.name,
+            local_files_only=True,
+            dtype=dtype,
+            quantization_config=GgufConfig(dequantize=True),
+        )
+    return model, read_tokenizer(path, header)
+
+
+def read_model_header(path: Path) -> GgufHeader:
+    """Return the header of a file that holds a model of a supported architecture.
+
+    Raises:
+        ValueError: the file is damaged, or its architecture or rotary scaling is not supported.
+        ModuleNotFoundError: a package that Transformers reads GGUF files with is missing.
+    """
     for package in ("transformers", "gguf", "accelerate"):
         if importlib.util.find_spec(package) is None:
             raise ModuleNotFoundError(f"reading GGUF files needs: pip install {package}")
@@ -74,20 +113,20 @@ def load_gguf(path: Path, dtype: torch.dtype, device: torch.device) -> tuple[Any
     scaling = header.metadata.get(f"{architecture}.rope.scaling.type", "none")
     if scaling != "none" or "rope_freqs.weight" in header.tensors:  # Transformers drops both
         raise ValueError(f"{path}: scaled rotary frequencies are not supported in GGUF files")
-    num_bytes = sum(header.tensors.values()) * dtype.itemsize
-    for place in {torch.device("cpu"), device}:
-        memory.require(num_bytes, place, str(path))
-    from transformers import AutoModelForCausalLM, GgufConfig, PreTrainedTokenizerFast
+    return header
 
-    source: dict[str, Any] = {"gguf_file": path.name, "local_files_only": True}
+
+def read_tokenizer(path: Path, header: GgufHeader) -> Any:
+    """Return the tokenizer that a file holds."""
+    from transformers import PreTrainedTokenizerFast
+
     with quiet_without_terminal():
-        model = AutoModelForCausalLM.from_pretrained(
-            path.parent, dtype=dtype, quantization_config=GgufConfig(dequantize=True), **source
+        tokenizer = PreTrainedTokenizerFast.from_pretrained(
+            path.parent, gguf_file=path.name, local_files_only=True
         )
-        tokenizer = PreTrainedTokenizerFast.from_pretrained(path.parent, **source)
     if header.metadata.get("tokenizer.ggml.pre") == "smollm":
         _split_digits(tokenizer)
-    return model, tokenizer
+    return tokenizer
 
 
 @contextlib.contextmanager
@@ -133,31 +172,36 @@ class _Reader:
         tensors = self.tensors(num_tensors, metadata.get("general.alignment", 32))
         return GgufHeader(metadata, tensors)
 
-    def tensors(self, num_tensors: int, alignment: Any) -> dict[str, int]:
-        """Check the tensors' records, which end the header; return the numbers of elements."""
-        from gguf.constants import GGML_QUANT_SIZES
-
-        records = []
-        for _ in range(num_tensors):
-            name, (num_dims,) = self.string(), self.numbers("I")
-            if not 1 <= num_dims <= _MAX_DIMS:
-                raise ValueError(f"tensor {name} has {num_dims} dimensions")
-            shape, (kind, offset) = self.numbers(f"{num_dims}Q"), self.numbers("IQ")
-            block, block_bytes = GGML_QUANT_SIZES.get(kind, (0, 0))
-            if not block or shape[0] % block:
-                raise ValueError(f"tensor {name} has rows of {shape[0]} in blocks of type {kind}")
-            num_values = math.prod(shape)
-            records.append((name, offset, num_values // block * block_bytes, num_values))
+    def tensors(self, num_tensors: int, alignment: Any) -> dict[str, GgufTensor]:
+        """Check the tensors' records, which end the header, and return them."""
+        records = [self.record() for _ in range(num_tensors)]
         if not isinstance(alignment, int) or alignment < 1:
             raise ValueError(f"general.alignment is {alignment}")
         start = -(-self.pos // alignment) * alignment
-        for name, offset, num_bytes, _ in records:
-            if offset % alignment or start + offset + num_bytes > len(self.data):
+        tensors = {}
+        for name, tensor in records:
+            begin = start + tensor.start
+            if tensor.start % alignment or begin + tensor.num_bytes > len(self.data):
                 raise ValueError(
-                    f"tensor {name} has {num_bytes} bytes at {start + offset}, "
+                    f"tensor {name} has {tensor.num_bytes} bytes at {begin}, "
                     f"the file ends at {len(self.data)}"
                 )
-        return {name: num_values for name, _, _, num_values in records}
+            tensors[name] = replace(tensor, start=begin)
+        return tensors
+
+    def record(self) -> tuple[str, GgufTensor]:
+        """Read a tensor's record; its start counts from the first tensor."""
+        from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType
+
+        name, (num_dims,) = self.string(), self.numbers("I")
+        if not 1 <= num_dims <= _MAX_DIMS:
+            raise ValueError(f"tensor {name} has {num_dims} dimensions")
+        shape, (kind, start) = self.numbers(f"{num_dims}Q"), self.numbers("IQ")
+        block, block_bytes = GGML_QUANT_SIZES.get(kind, (0, 0))
+        if not block or shape[0] % block:
+            raise ValueError(f"tensor {name} has rows of {shape[0]} in blocks of type {kind}")
+        num_bytes = math.prod(shape) // block * block_bytes
+        return name, GgufTensor(shape[::-1], GGMLQuantizationType(kind).name, start, num_bytes)
 
     def numbers(self, format: str) -> tuple[Any, ...]:
         values = struct.unpack_from("<" + format, self.data, self.pos)

@@ -18,7 +18,7 @@ from .files import HEADER_BYTES, file_name
 from .loading import Part, load, read_part, verify
 from .tensors import IndexTensors, ragged
 
-CORRUPT_BIT = 1 << 7  # csrc/common/status.h
+CORRUPT_BIT = 1 << 8  # csrc/common/status.h
 Query = Sequence[int] | Tensor
 Queries = Query | Sequence[Sequence[int]] | Sequence[Tensor] | tuple[Tensor, Tensor]
 

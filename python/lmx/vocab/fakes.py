@@ -108,3 +108,10 @@ def _mask_or_(token_bitmask: Tensor, other: Tensor) -> None:
 @register_fake("lmx::vocab_mask_popcount")
 def _mask_popcount(token_bitmask: Tensor, vocab_size: int = -1) -> Tensor:
     return token_bitmask.new_empty(token_bitmask.shape[0], dtype=torch.int32)
+
+
+@register_fake("lmx::vocab_mask_gather")
+def _mask_gather(
+    pool: Tensor, mask_ids: Tensor, vocab_size: int = -1, status: Tensor | None = None
+) -> Tensor:
+    return pool.new_empty(mask_ids.shape[0], pool.shape[1])

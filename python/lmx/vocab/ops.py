@@ -272,3 +272,22 @@ def mask_popcount(token_bitmask: Tensor, vocab_size: int = -1) -> Tensor:
     Reference: ``lmx.vocab.reference.mask_popcount``.
     """
     return torch.ops.lmx.vocab_mask_popcount(token_bitmask, vocab_size)
+
+
+def mask_gather(
+    pool: Tensor, mask_ids: Tensor, vocab_size: int = -1, *, status: Tensor | None = None
+) -> Tensor:
+    """Rows of a pool of masks as a bitmask.
+
+    Args:
+        pool: int32 ``[num_masks, mask_words]``.
+        mask_ids: int32 ``[num_rows]``; -1 = all tokens below ``vocab_size`` (-1: all bits).
+        vocab_size: number of tokens.
+        status: receives a bit for a bad id, whose row is zeros.
+
+    Returns:
+        int32 ``[num_rows, mask_words]``.
+
+    Reference: ``lmx.vocab.reference.mask_gather``.
+    """
+    return torch.ops.lmx.vocab_mask_gather(pool, mask_ids, vocab_size, status)

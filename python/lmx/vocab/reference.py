@@ -155,3 +155,12 @@ def mask_popcount(token_bitmask: Tensor, vocab_size: int = -1) -> Tensor:
     size = 32 * token_bitmask.shape[1] if vocab_size < 0 else vocab_size
     empty = torch.empty(token_bitmask.shape[0], size)
     return allowed_tokens(empty, token_bitmask).sum(-1).int()
+
+
+def mask_gather(
+    pool: Tensor, mask_ids: Tensor, vocab_size: int = -1, *, status: Tensor | None = None
+) -> Tensor:
+    """See ``lmx.vocab.mask_gather``."""
+    size = 32 * pool.shape[1] if vocab_size < 0 else vocab_size
+    ones = mask_from_bool((torch.arange(32 * pool.shape[1]) < size)[None])
+    return torch.cat((pool, ones))[mask_ids.long()]  # index -1 is the last row

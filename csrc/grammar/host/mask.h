@@ -1,0 +1,84 @@
+// grammar/host/mask.h: which tokens may come after a configuration.
+//
+// A token is read from a state until it ends, or until the state's rule ends before it does. The
+// first part depends on the state alone and is computed once per state (local); it leaves the rests
+// of the tokens that outlive the rule. What a frame makes of these is again a matter of the states
+// to return to, with fewer and shorter rests, and so on down the stack (rests): a new stack over
+// known states costs a few look-ups.
+#pragma once
+#include <memory>
+#include <unordered_map>
+#include <vector>
+
+#include "arena.h"
+#include "vocabulary.h"
+
+namespace lmx::grammar {
+// base or own (or neither), and ids.
+struct TokenSet {
+  const Bits* base = nullptr;  // shared, of the vocabulary
+  std::unique_ptr<Bits> own;
+  std::vector<int32_t> ids;
+
+  const Bits* bits() const { return own ? own.get() : base; }
+  bool is_empty() const { return !base && !own && ids.empty(); }
+};
+
+struct Mask {
+  std::vector<const TokenSet*> parts;
+  bool is_accepting = false;  // stop tokens too
+  bool is_empty = false;
+  std::atomic<int> fills{0};
+  std::atomic<const uint32_t*> row{nullptr};  // written out, once it is filled again
+  std::unique_ptr<Bits> row_bits;
+};
+
+class Masks {
+ public:
+  Masks(Arena& arena, const Vocabulary& vocabulary, const std::vector<Bits>& token_sets);
+
+  // With the engine's lock.
+  const Mask& of(int32_t config);
+  void write_row(Mask& mask);
+  void prepare(int32_t state);  // what is read from a state alone
+  // Without any of the above: a walk of all tokens from the configuration itself.
+  void fill_plainly(int32_t config, uint32_t* row);
+
+ private:
+  // What is left, from `offset` on, of all tokens at and below a node of the vocabulary's trie.
+  struct Rest {
+    int32_t node, offset;
+  };
+  struct Rests {
+    int32_t id;
+    std::vector<Rest> list;
+  };
+  struct Local {
+    TokenSet accepted;
+    Rests rests;
+  };
+  struct Walk;
+  static uint64_t key(int32_t rests, int32_t other) {
+    return static_cast<uint64_t>(rests) << 32 | static_cast<uint32_t>(other);
+  }
+  const Local& local(const Rests& rests, Item item, int32_t& below);
+  const TokenSet& rests(const Rests& rests, int32_t frame);
+  void walk_all(int32_t from, Walk& w, TokenSet& accepted);
+  void walk_rest(Rest rest, int32_t from, Walk& w);
+  void walk_below(int32_t begin, int32_t end, Walk& w);
+  Alphabet first_loop(int32_t from, int32_t& onto);
+  void pack(TokenSet& set);
+
+  Arena& arena_;
+  const Vocabulary& vocabulary_;
+  const std::vector<Bits>& token_sets_;
+  std::unordered_map<uint64_t, std::unique_ptr<Local>> locals_;
+  std::unordered_map<uint64_t, std::unique_ptr<TokenSet>> rests_;
+  std::vector<std::unique_ptr<TokenSet>> edge_sets_;
+  Rests everything_{0, {}};  // whole tokens
+  int32_t num_rests_ = 1;
+};
+
+// Writes a mask: [num_words]. False if every one of the vocabulary's tokens is allowed.
+bool write_mask(const Mask& mask, const Vocabulary& vocabulary, uint32_t* row);
+}  // namespace lmx::grammar

@@ -1,0 +1,50 @@
+// grammar/host/trie.h: byte strings of tokens as a flat trie, in depth-first order.
+#pragma once
+#include <cstdint>
+#include <string_view>
+#include <vector>
+
+namespace lmx::grammar {
+struct TokenTrie {
+  // By node, in depth-first order; node 0 is the root, node i + size[i] the next one that is not
+  // below node i.
+  std::vector<uint8_t> byte;
+  std::vector<int32_t> depth, size;
+  std::vector<int32_t> first;   // [nodes + 1]: tokens[first[i] .. first[i + 1]) end at node i
+  std::vector<int32_t> tokens;  // sorted by their bytes
+  int32_t max_depth = 0;
+  // What the strings at and below node i are made of, read from node i's parent on: ASCII bytes as
+  // a set, and for each state of the reader of UTF-8 whether all the rest is well-formed from it (a
+  // character may be cut off at the end).
+  struct Content {
+    uint64_t ascii_lo = 0, ascii_hi = 0;
+    uint8_t well_formed = 0xFF;
+    bool has_wide = false;  // bytes beyond ASCII
+  };
+  std::vector<Content> content;
+
+  int32_t num_nodes() const { return static_cast<int32_t>(byte.size()); }
+  // `text[i]` are the bytes of tokens[i].
+  static TokenTrie build(std::vector<int32_t> tokens, const std::vector<std::string_view>& text);
+  size_t memory_bytes() const;
+
+ private:
+  void find_content();
+};
+
+// ASCII bytes, and whether all whole characters beyond ASCII belong too: the strings over such an
+// alphabet are what a state that loops over it accepts.
+struct Alphabet {
+  uint64_t ascii_lo = 0, ascii_hi = 0;
+  bool has_wide = false;
+  bool operator==(const Alphabet&) const = default;
+  int count() const { return __builtin_popcountll(ascii_lo) + __builtin_popcountll(ascii_hi); }
+  bool covers(const TokenTrie::Content& c) const {
+    return !(c.ascii_lo & ~ascii_lo) && !(c.ascii_hi & ~ascii_hi) &&
+           (!c.has_wide || (has_wide && (c.well_formed & 1)));
+  }
+  bool has(uint8_t b) const {
+    return b >= 0x80 ? has_wide : (b < 64 ? ascii_lo >> b : ascii_hi >> (b - 64)) & 1;
+  }
+};
+}  // namespace lmx::grammar

@@ -1,0 +1,255 @@
+// grammar/host/vocabulary.cpp
+#include "vocabulary.h"
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+#include <stdexcept>
+
+#include "charset.h"
+
+namespace lmx::grammar {
+namespace {
+constexpr int64_t kMaxVocab = int64_t{1} << 24;
+constexpr int64_t kMaxTokenBytes = 65535;
+
+// GPT-2's characters for bytes: printable ones stand for themselves, the others, in order, are
+// U+0100 and up. By code point; -1 for characters that stand for no byte.
+std::array<int16_t, 512> byte_of_char() {
+  std::array<int16_t, 512> table;
+  table.fill(-1);
+  int next = 256;
+  for (int b = 0; b < 256; ++b) {
+    const bool is_itself = (b >= 33 && b <= 126) || (b >= 161 && b <= 172) || b >= 174;
+    table[is_itself ? b : next++] = static_cast<int16_t>(b);
+  }
+  return table;
+}
+
+std::string from_byte_level(std::string_view entry) {
+  static const std::array<int16_t, 512> table = byte_of_char();
+  std::string out;
+  for (size_t i = 0; i < entry.size();) {
+    const uint32_t c = next_code_point(entry, i);
+    if (c >= table.size() || table[c] < 0) return std::string(entry);  // an added token: as it is
+    out += static_cast<char>(table[c]);
+  }
+  return out;
+}
+
+int hex_value(char c) {
+  if (c >= '0' && c <= '9') return c - '0';
+  return (c | 32) >= 'a' && (c | 32) <= 'f' ? (c | 32) - 'a' + 10 : -1;
+}
+
+std::string from_sentencepiece(std::string_view entry) {
+  if (entry.size() == 6 && entry.substr(0, 3) == "<0x" && entry[5] == '>' &&
+      hex_value(entry[3]) >= 0 && hex_value(entry[4]) >= 0)
+    return std::string(1, static_cast<char>(hex_value(entry[3]) * 16 + hex_value(entry[4])));
+  constexpr std::string_view kSpace = "\xE2\x96\x81";  // U+2581
+  std::string out;
+  for (size_t i = 0; i < entry.size();) {
+    if (entry.substr(i, 3) == kSpace)
+      out += ' ', i += 3;
+    else
+      out += entry[i++];
+  }
+  return out;
+}
+
+void check_ids(const char* name, std::vector<int32_t>& ids, int64_t size) {
+  std::sort(ids.begin(), ids.end());
+  ids.erase(std::unique(ids.begin(), ids.end()), ids.end());
+  if (!ids.empty() && (ids.front() < 0 || ids.back() >= size))
+    throw std::invalid_argument(std::string("TokenizerInfo: expected ") + name + " in [0, " +
+                                std::to_string(size) + "), got " +
+                                std::to_string(ids.front() < 0 ? ids.front() : ids.back()));
+}
+}  // namespace
+
+uint64_t checksum(std::string_view data, uint64_t h) {
+  for (const char c : data) h = (h ^ static_cast<uint8_t>(c)) * 0x100000001B3ull;
+  return h;
+}
+
+Vocabulary::Vocabulary(const std::vector<std::string>& entries, Spelling spelling, int64_t size,
+                       std::vector<int32_t> stop_ids, std::vector<int32_t> special_ids) {
+  const auto given = static_cast<int64_t>(entries.size());
+  if (size < 0) size = given;
+  if (size < given || size > kMaxVocab || size == 0)
+    throw std::invalid_argument("TokenizerInfo: expected vocab_size in [" +
+                                std::to_string(std::max<int64_t>(given, 1)) + ", " +
+                                std::to_string(kMaxVocab) + "], got " + std::to_string(size));
+  check_ids("stop_ids", stop_ids, size);
+  check_ids("special_ids", special_ids, size);
+  size_ = static_cast<int32_t>(size);
+  stop_ids_ = std::move(stop_ids);
+  special_ids_ = std::move(special_ids);
+  begin_.reserve(size + 1);
+  begin_.push_back(0);
+  for (const std::string& entry : entries) add_entry(entry, spelling);
+  begin_.resize(size + 1, static_cast<int64_t>(text_.size()));
+  index();
+}
+
+void Vocabulary::add_entry(std::string_view entry, Spelling spelling) {
+  if (spelling == Spelling::raw)
+    text_ += entry;
+  else
+    text_ += spelling == Spelling::byte_level ? from_byte_level(entry) : from_sentencepiece(entry);
+  const auto end = static_cast<int64_t>(text_.size());
+  if (end - begin_.back() > kMaxTokenBytes)
+    throw std::invalid_argument("TokenizerInfo: expected tokens of at most 65535 bytes, got " +
+                                std::to_string(end - begin_.back()));
+  begin_.push_back(end);
+}
+
+void Vocabulary::index() {
+  is_stop_.assign(size_, false);
+  is_spelled_.assign(size_, false);
+  for (int32_t t = 0; t < size_; ++t) is_spelled_[t] = !bytes(t).empty();
+  for (const int32_t t : special_ids_) is_spelled_[t] = false;
+  for (const int32_t t : stop_ids_) is_stop_[t] = true, is_spelled_[t] = false;
+  struct Key {
+    uint64_t head;  // the first eight bytes, big-endian: most comparisons end here
+    int32_t token;
+  };
+  std::vector<Key> keys;
+  keys.reserve(size_);
+  for (int32_t t = 0; t < size_; ++t) {
+    if (!is_spelled_[t]) continue;
+    const std::string_view s = bytes(t);
+    uint8_t head[8] = {};
+    std::memcpy(head, s.data(), std::min<size_t>(8, s.size()));
+    uint64_t word;
+    std::memcpy(&word, head, 8);
+    keys.push_back({__builtin_bswap64(word), t});
+  }
+  std::sort(keys.begin(), keys.end(), [&](const Key& a, const Key& b) {
+    if (a.head != b.head) return a.head < b.head;
+    const int order = bytes(a.token).compare(bytes(b.token));
+    return order < 0 || (order == 0 && a.token < b.token);
+  });
+  std::vector<int32_t> tokens;
+  std::vector<std::string_view> text;
+  for (const Key& key : keys) {
+    tokens.push_back(key.token);
+    text.push_back(bytes(key.token));
+  }
+  trie_ = TokenTrie::build(std::move(tokens), text);
+  content_.assign(size_, {});
+  for (int32_t t = 0; t < size_; ++t) {
+    TokenTrie::Content& c = content_[t];
+    int state = 0;
+    for (const char ch : bytes(t)) {
+      const auto b = static_cast<uint8_t>(ch);
+      if (b < 64)
+        c.ascii_lo |= uint64_t{1} << b;
+      else if (b < 128)
+        c.ascii_hi |= uint64_t{1} << (b - 64);
+      else
+        c.has_wide = true;
+      if (state >= 0) state = utf8_step(state, b);
+    }
+    c.well_formed = state >= 0;
+  }
+  fingerprint_ = checksum(save());
+}
+
+const Bits& Vocabulary::within(const Alphabet& alphabet) const {
+  const std::lock_guard lock(mutex_);
+  for (const auto& known : within_)
+    if (known->alphabet == alphabet) return known->bits;
+  auto made = std::make_unique<Within>();
+  made->alphabet = alphabet;
+  made->bits.assign(num_words(), 0);
+  for (int32_t w = 0; w < num_words(); ++w) {
+    uint32_t word = 0;
+    const int32_t most = std::min(32, size_ - w * 32);
+    for (int32_t j = 0; j < most; ++j)
+      word |= static_cast<uint32_t>(alphabet.covers(content_[w * 32 + j])) << j;
+    made->bits[w] = word;
+  }
+  for (int32_t t = 0; t < size_; ++t)
+    if (!is_spelled_[t]) made->bits[t >> 5] &= ~(1u << (t & 31));
+  within_.push_back(std::move(made));
+  return within_.back()->bits;
+}
+
+size_t Vocabulary::memory_bytes() const {
+  return text_.size() + begin_.size() * 8 + content_.size() * sizeof(TokenTrie::Content) +
+         trie_.memory_bytes() + within_.size() * num_words() * 4;
+}
+
+// ---- files: magic, version, sizes, payload, checksum; all little-endian ----------------------
+namespace {
+constexpr char kMagic[8] = {'l', 'm', 'x', 't', 'o', 'k', '0', '1'};
+
+void put(std::string& out, const void* data, size_t bytes) {
+  if (bytes) out.append(static_cast<const char*>(data), bytes);
+}
+
+struct Reader {
+  std::string_view data;
+  void get(void* to, size_t bytes) {
+    if (bytes > data.size()) throw std::invalid_argument("TokenizerInfo: the file is cut off");
+    if (bytes) std::memcpy(to, data.data(), bytes);  // an empty vector has no address
+    data.remove_prefix(bytes);
+  }
+  template <typename T>
+  std::vector<T> many(int64_t count) {
+    if (count < 0 || count > static_cast<int64_t>(data.size() / sizeof(T)))
+      throw std::invalid_argument("TokenizerInfo: the file is cut off");
+    std::vector<T> out(count);
+    get(out.data(), count * sizeof(T));
+    return out;
+  }
+};
+}  // namespace
+
+std::string Vocabulary::save() const {
+  std::string out(kMagic, sizeof kMagic);
+  const int64_t sizes[] = {size_, static_cast<int64_t>(text_.size()),
+                           static_cast<int64_t>(stop_ids_.size()),
+                           static_cast<int64_t>(special_ids_.size())};
+  put(out, sizes, sizeof sizes);
+  put(out, begin_.data(), begin_.size() * 8);
+  put(out, stop_ids_.data(), stop_ids_.size() * 4);
+  put(out, special_ids_.data(), special_ids_.size() * 4);
+  out += text_;
+  const uint64_t sum = checksum(out);
+  put(out, &sum, sizeof sum);
+  return out;
+}
+
+std::shared_ptr<Vocabulary> Vocabulary::load(std::string_view data) {
+  const auto bad = [](const char* what) {
+    throw std::invalid_argument(std::string("TokenizerInfo: ") + what);
+  };
+  if (data.size() < sizeof kMagic + 40 || std::memcmp(data.data(), kMagic, sizeof kMagic))
+    bad("not a file of TokenizerInfo.save, version 1");
+  uint64_t sum;
+  std::memcpy(&sum, data.data() + data.size() - 8, 8);
+  if (checksum(data.substr(0, data.size() - 8)) != sum) bad("the file's checksum is wrong");
+  Reader reader{data.substr(sizeof kMagic, data.size() - sizeof kMagic - 8)};
+  int64_t sizes[4];
+  reader.get(sizes, sizeof sizes);
+  if (sizes[0] < 1 || sizes[0] > kMaxVocab) bad("the file's vocabulary size is out of range");
+  const std::shared_ptr<Vocabulary> v(new Vocabulary);
+  v->size_ = static_cast<int32_t>(sizes[0]);
+  v->begin_ = reader.many<int64_t>(sizes[0] + 1);
+  v->stop_ids_ = reader.many<int32_t>(sizes[2]);
+  v->special_ids_ = reader.many<int32_t>(sizes[3]);
+  const std::vector<char> text = reader.many<char>(sizes[1]);
+  v->text_.assign(text.begin(), text.end());
+  check_ids("stop_ids", v->stop_ids_, sizes[0]);
+  check_ids("special_ids", v->special_ids_, sizes[0]);
+  bool ordered = v->begin_.front() == 0 && v->begin_.back() == sizes[1];
+  for (int64_t t = 0; t < sizes[0]; ++t)
+    ordered &=
+        v->begin_[t] <= v->begin_[t + 1] && v->begin_[t + 1] - v->begin_[t] <= kMaxTokenBytes;
+  if (!ordered) bad("the file's offsets are out of order");
+  v->index();
+  return v;
+}
+}  // namespace lmx::grammar

@@ -1,0 +1,69 @@
+// grammar/host/vocabulary.h: what tokens are made of: their bytes, and tables over them.
+#pragma once
+#include <atomic>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "trie.h"
+
+namespace lmx::grammar {
+using Bits = std::vector<uint32_t>;  // [ceil(V / 32)]
+
+inline void set_bit(uint32_t* words, int32_t token) { words[token >> 5] |= 1u << (token & 31); }
+
+enum class Spelling { raw, byte_fallback, byte_level };
+
+class Vocabulary {
+ public:
+  // `entries[i]` is token i as the tokenizer writes it. `size`, at least their number, is the
+  // number of logits; ids past the entries have no bytes. Special and stop tokens are never
+  // spelled. Throws std::invalid_argument.
+  Vocabulary(const std::vector<std::string>& entries, Spelling spelling, int64_t size,
+             std::vector<int32_t> stop_ids, std::vector<int32_t> special_ids);
+
+  int32_t size() const { return size_; }
+  int32_t num_words() const { return (size_ + 31) / 32; }
+  std::string_view bytes(int32_t token) const {
+    return {text_.data() + begin_[token], static_cast<size_t>(begin_[token + 1] - begin_[token])};
+  }
+  bool is_stop(int32_t token) const { return is_stop_[token]; }
+  bool is_spelled(int32_t token) const { return is_spelled_[token]; }
+  const std::vector<int32_t>& stop_ids() const { return stop_ids_; }
+  const std::vector<int32_t>& special_ids() const { return special_ids_; }
+  const TokenTrie& trie() const { return trie_; }
+  int32_t longest() const { return trie_.max_depth; }
+  uint64_t fingerprint() const { return fingerprint_; }
+  size_t memory_bytes() const;
+  // Tokens all of whose characters belong to an alphabet; made at the first call, for good.
+  const Bits& within(const Alphabet& alphabet) const;
+
+  std::string save() const;
+  static std::shared_ptr<Vocabulary> load(std::string_view data);  // std::invalid_argument
+
+ private:
+  Vocabulary() = default;
+  void add_entry(std::string_view entry, Spelling spelling);
+  void index();
+  std::string text_;
+  std::vector<int64_t> begin_;  // [size + 1], into text_
+  int32_t size_ = 0;
+  std::vector<int32_t> stop_ids_, special_ids_;
+  std::vector<bool> is_stop_, is_spelled_;
+  TokenTrie trie_;
+  std::vector<TokenTrie::Content> content_;  // by token
+  uint64_t fingerprint_ = 0;
+  struct Within {
+    Alphabet alphabet;
+    Bits bits;
+  };
+  mutable std::mutex mutex_;
+  mutable std::vector<std::unique_ptr<Within>> within_;
+};
+
+// FNV-1a, of 64 bits: tells files and vocabularies apart; no protection against forgery.
+uint64_t checksum(std::string_view data, uint64_t seed = 0xCBF29CE484222325ull);
+}  // namespace lmx::grammar

@@ -1,0 +1,176 @@
+"""``Grammar`` and ``Compiler``: languages, and languages over a tokenizer's tokens."""
+
+import hashlib
+import struct
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+
+from .._C import grammar as _native
+from .tokenizer import TokenizerInfo
+
+CompiledGrammar = _native.CompiledGrammar
+_MAGIC = b"lmxgram1"
+
+
+class Grammar:
+    """A context-free language of texts. ``str(grammar)`` is EBNF of the same language."""
+
+    def __init__(self, native: _native.Grammar) -> None:
+        """Wrap a native grammar; use the class methods instead."""
+        self.native = native
+
+    @classmethod
+    def from_ebnf(cls, text: str, root: str = "root") -> "Grammar":
+        """Read EBNF, a superset of GBNF (docs/grammar.md).
+
+        Raises:
+            GrammarSyntaxError: with line and column, and what was expected there.
+            GrammarError: a rule is undefined or defined twice, or there is no root.
+        """
+        return cls(_native.Grammar.from_ebnf(text, root))
+
+    @classmethod
+    def from_regex(cls, pattern: str, flags: str = "", *, search: bool = False) -> "Grammar":
+        """Read a regular expression in ECMAScript's notation.
+
+        Args:
+            pattern: it matches whole texts.
+            flags: letters of ``imsu``, as in ECMAScript.
+            search: texts in which the pattern occurs, instead.
+
+        Raises:
+            GrammarSyntaxError, UnsupportedRegexError: with the offset.
+        """
+        return cls(_native.Grammar.from_regex(pattern, flags + "x" * search))
+
+    @classmethod
+    def json(
+        cls,
+        *,
+        whitespace: str = "flex",
+        max_whitespace: int | None = 64,
+        only_containers: bool = False,
+    ) -> "Grammar":
+        r"""Return the language of JSON texts (RFC 8259), without white space around them.
+
+        Args:
+            whitespace: between two JSON tokens. ``"flex"``: up to ``max_whitespace`` of
+                ``[ \t\n\r]``; ``"compact"``: none; anything else is a regular expression.
+            max_whitespace: None sets no limit: models are known to fall into endless newlines.
+            only_containers: objects and arrays only.
+        """
+        if whitespace == "flex":
+            limit = "" if max_whitespace is None else str(max_whitespace)
+            whitespace = rf"[ \t\n\r]{{0,{limit}}}"
+        elif whitespace == "compact":
+            whitespace = ""
+        return cls(_native.Grammar.json(whitespace, only_containers))
+
+    @classmethod
+    def union(cls, grammars: Sequence["Grammar"]) -> "Grammar":
+        """Return the language of all texts of any of some grammars."""
+        return cls(_native.Grammar.union([g.native for g in grammars]))
+
+    @classmethod
+    def concat(cls, grammars: Sequence["Grammar"]) -> "Grammar":
+        """Return the language of a text of each of some grammars, one after the other."""
+        return cls(_native.Grammar.concat([g.native for g in grammars]))
+
+    @property
+    def warnings(self) -> list[str]:
+        """Return what was read but not honoured."""
+        return self.native.warnings
+
+    def __str__(self) -> str:
+        return str(self.native)
+
+    def __repr__(self) -> str:
+        return f"Grammar({str(self)!r})"
+
+
+class Compiler:
+    """Compiles grammars for a tokenizer, and remembers them. May be shared by threads."""
+
+    def __init__(
+        self,
+        tokenizer_info: TokenizerInfo,
+        *,
+        cache_bytes: int = 256 << 20,
+        limit_ms: int = 5000,
+        max_steps: int = 200_000,
+        max_memory: int = 256 << 20,
+        cache: bool = True,
+    ) -> None:
+        """Set limits.
+
+        Args:
+            tokenizer_info: the tokens.
+            cache_bytes: compiled grammars are forgotten, the longest unused first, above it.
+            limit_ms: of one call of a matcher, 0 = none; GrammarLimitError beyond.
+            max_steps: new steps of the automaton in one call, likewise.
+            max_memory: of a grammar's stacks and masks; above it they are made anew.
+            cache: False computes every mask from scratch: to check results, not for use.
+        """
+        self.tokenizer_info = tokenizer_info
+        self._limits = (limit_ms, max_steps, max_memory, cache)
+        self._cache_bytes = cache_bytes
+        self._known: OrderedDict[str, CompiledGrammar] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def compile(self, grammar: Grammar | str) -> CompiledGrammar:
+        """Compile a grammar, given as such or as EBNF.
+
+        What a state allows is worked out when it is first reached, so this takes time
+        proportional to the grammar's text alone.
+
+        Raises:
+            GrammarError: the grammar admits no string, or names a token that does not exist.
+            GrammarLimitError: it is too large.
+        """
+        if isinstance(grammar, str):
+            grammar = Grammar.from_ebnf(grammar)
+        text = str(grammar)
+        with self._lock:
+            if (found := self._known.get(text)) is not None:
+                self._known.move_to_end(text)
+                return found
+        compiled = _native.CompiledGrammar(
+            grammar.native, self.tokenizer_info.native, *self._limits
+        )
+        with self._lock:
+            compiled = self._known.setdefault(text, compiled)
+            while len(self._known) > 1 and self.memory_bytes() > self._cache_bytes:
+                self._known.popitem(last=False)
+        return compiled
+
+    def memory_bytes(self) -> int:
+        """Return the size of all grammars that are remembered."""
+        return sum(c.memory_bytes() for c in self._known.values())
+
+    def clear(self) -> None:
+        """Forget all grammars."""
+        with self._lock:
+            self._known.clear()
+
+
+def serialize(compiled: CompiledGrammar) -> bytes:
+    """Return bytes from which ``deserialize`` makes the same compiled grammar."""
+    text = compiled.text.encode()
+    head = _MAGIC + struct.pack("<Q", compiled.vocabulary.fingerprint) + text
+    return head + hashlib.sha256(head).digest()
+
+
+def deserialize(data: bytes, tokenizer_info: TokenizerInfo) -> CompiledGrammar:
+    """Return the compiled grammar that ``serialize`` wrote for the same tokenizer.
+
+    Raises:
+        ValueError: the data is not of this version, changed, or for another tokenizer.
+    """
+    head, digest = data[:-32], data[-32:]
+    if not head.startswith(_MAGIC) or hashlib.sha256(head).digest() != digest:
+        raise ValueError("deserialize: expected what serialize wrote, got something else")
+    (fingerprint,) = struct.unpack_from("<Q", head, len(_MAGIC))
+    if fingerprint != tokenizer_info.native.fingerprint:
+        raise ValueError("deserialize: the grammar was compiled for another tokenizer")
+    return Compiler(tokenizer_info).compile(head[len(_MAGIC) + 8 :].decode())
