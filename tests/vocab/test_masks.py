@@ -68,8 +68,6 @@ def test_masks_that_overlap_by_a_word_are_refused():
     words = torch.zeros(9, dtype=torch.int32)
     for first, second in ((0, 1), (1, 0), (0, 3), (3, 0)):
         a, b = (words[i : i + 4].view(1, 4) for i in (first, second))
-        with pytest.raises(
-            RuntimeError, match="expected other to be token_bitmask or"
-        ):
+        with pytest.raises(RuntimeError, match="expected other to be token_bitmask or"):
             torch.ops.lmx.vocab_mask_and_(a, b)
     torch.ops.lmx.vocab_mask_or_(words[:4].view(1, 4), words[4:8].view(1, 4))
