@@ -203,7 +203,9 @@ struct Finder {
       return false;
     }
     const bool is_low = phase == Phase::low_rank;
-    const int64_t from = is_low && lo_same < hi_same ? lo_same : is_low ? hi_same : top_same;
+    [[maybe_unused]] const int64_t from = is_low && lo_same < hi_same ? lo_same
+                                          : is_low                    ? hi_same
+                                                                      : top_same;
     LMX_PREFETCH(shard.text + where + from);
     phase = is_low ? Phase::low_text : Phase::high_text;
     return true;

@@ -109,7 +109,7 @@ def sa_build_cases() -> Iterator[Case]:
     for corpus in corpora():
         t = corpus.index().tensors
         yield corpus.name, (t.text, corpus.vocab_size, t.sa.numel()), OneRow()
-    long = Corpus("long", random_docs(3, [3000, 700, 0, 2], 9), 3)
+    long = Corpus("long", random_docs(3, [1200, 500, 0, 2], 9), 3)
     t = long.index().tensors
     yield "long", (t.text, 3, t.sa.numel()), OneRow()
 
