@@ -234,21 +234,7 @@ void walk_queries(const NextParams& p, const char* op, const F& f) {
 template <typename Order>
 void next_prob_query(const NextProbParams& p, int64_t q) {
   int32_t bits = 0;
-  const Support support = support_of<Order>(p.next, q, bits);
-  const Index& index = p.next.index;
-  int64_t num = 0;
-  for (int64_t s = 0; s < index.num_shards; ++s) {
-    Cells<Order> cells = cells_of<Order>(p.next, q, s, 1, bits);
-    Next<Order>& next = cells.next;
-    int64_t here = 0;
-    if (is_token(p.tok[q], index.vocab_size))
-      here += next.count(cells.range, next.place_of(p.tok[q]));
-    if (p.tok[q] == index.eos_id) here += next.count_end(cells.range);
-    num += next.shard.sign * here;
-    if (next.corrupt) bits |= kStatusCorrupt;
-  }
-  if (num < 0) num = 0, bits |= kStatusCorrupt;
-  p.num[q] = num, p.den[q] = support.den;
+  next_prob_of<Order>(p, q, bits);
   report("ngram_next_prob", p.next.status, q, bits);
 }
 

@@ -61,58 +61,25 @@ __device__ int64_t end_count(const NextParams& p, int64_t q, int64_t unit, int32
   return count > 0 ? count : 0;
 }
 
-// The sum of the values of the threads before this one; `total` of all.
-struct ScanShared {
-  int64_t warp[kScanThreads / kWarpSize];
-};
 template <int kCount>
-__device__ int64_t block_exclusive(int64_t value, int64_t& total, ScanShared& shared) {
-  const int lane = threadIdx.x % kWarpSize, warp = threadIdx.x / kWarpSize;
-  int64_t sum = value;
-  for (int distance = 1; distance < kWarpSize; distance *= 2) {
-    const int64_t before = __shfl_up_sync(kFullWarp, sum, distance);
-    if (lane >= distance) sum += before;
-  }
-  if (lane == kWarpSize - 1) shared.warp[warp] = sum;
-  __syncthreads();
-  int64_t before = 0;
-  total = 0;
-  for (int w = 0; w < kCount / kWarpSize; ++w) {
-    if (w < warp) before += shared.warp[w];
-    total += shared.warp[w];
-  }
-  __syncthreads();
-  return before + sum - value;
-}
+struct ScanShared {
+  int64_t warp[kCount / kWarpSize];
+};
 
 // ---- next_prob ----------------------------------------------------------------------------
 template <typename Order>
 __global__ void __launch_bounds__(kThreads) next_prob_kernel(NextProbParams p) {
   const int64_t q = int64_t{blockIdx.x} * kThreads + threadIdx.x;
   if (q >= p.next.num_queries) return;
-  const Index& index = p.next.index;
   int32_t bits = 0;
-  const Support support = support_of<Order>(p.next, q, bits);
-  int64_t num = 0;
-  for (int64_t s = 0; s < index.num_shards; ++s) {
-    Cells<Order> cells = cells_of<Order>(p.next, q, s, 1, bits);
-    Next<Order>& next = cells.next;
-    int64_t here = 0;
-    if (is_token(p.tok[q], index.vocab_size))
-      here += next.count(cells.range, next.place_of(p.tok[q]));
-    if (p.tok[q] == index.eos_id) here += next.count_end(cells.range);
-    num += next.shard.sign * here;
-    if (next.corrupt) bits |= kStatusCorrupt;
-  }
-  if (num < 0) num = 0, bits |= kStatusCorrupt;
-  p.num[q] = num, p.den[q] = support.den;
+  next_prob_of<Order>(p, q, bits);
   set_bits(p.next.status, q, bits);
 }
 
 // ---- ntd: count the runs, scan the counts, write the lists, merge them -----------------------
 template <typename Order>
 __global__ void __launch_bounds__(kThreads) count_runs_kernel(NtdParams p) {
-  auto& shared = shared_memory<ScanShared>();
+  auto& shared = shared_memory<ScanShared<kThreads>>();
   const int64_t q = blockIdx.x, num_shards = p.next.index.num_shards;
   int64_t* runs = p.runs + q * (num_shards + 1);
   int32_t bits = 0;
@@ -120,7 +87,7 @@ __global__ void __launch_bounds__(kThreads) count_runs_kernel(NtdParams p) {
   for (int64_t s = 0; s < num_shards; ++s) {
     int64_t mine = 0, total;
     walk_part<Order>(p.next, q, s, support.unit, bits, [&](int64_t, int64_t) { ++mine; });
-    block_exclusive<kThreads>(mine, total, shared);
+    block_exclusive_sum<kThreads>(mine, total, shared.warp);
     if (threadIdx.x == 0) runs[s] = total;
   }
   if (threadIdx.x == 0) {
@@ -132,14 +99,14 @@ __global__ void __launch_bounds__(kThreads) count_runs_kernel(NtdParams p) {
 
 // runs becomes the sums before each entry, by one block; rows begin at crow.
 __global__ void __launch_bounds__(kScanThreads) scan_runs_kernel(NtdParams p) {
-  auto& shared = shared_memory<ScanShared>();
+  auto& shared = shared_memory<ScanShared<kScanThreads>>();
   const int64_t lists = p.next.index.num_shards + 1, size = p.next.num_queries * lists;
   int64_t sum = 0;
   for (int64_t first = 0; first < size; first += kScanThreads) {
     const int64_t i = first + threadIdx.x;
     const int64_t mine = i < size ? p.runs[i] : 0;
     int64_t total;
-    const int64_t before = sum + block_exclusive<kScanThreads>(mine, total, shared);
+    const int64_t before = sum + block_exclusive_sum<kScanThreads>(mine, total, shared.warp);
     if (i < size) {
       p.runs[i] = before;
       if (i % lists == 0) p.crow[i / lists] = before;
@@ -151,7 +118,7 @@ __global__ void __launch_bounds__(kScanThreads) scan_runs_kernel(NtdParams p) {
 
 template <typename Order>
 __global__ void __launch_bounds__(kThreads) write_runs_kernel(NtdParams p) {
-  auto& shared = shared_memory<ScanShared>();
+  auto& shared = shared_memory<ScanShared<kThreads>>();
   const int64_t q = blockIdx.x, num_shards = p.next.index.num_shards;
   const int64_t* runs = p.runs + q * (num_shards + 1);
   const bool fits = p.crow[q + 1] <= p.capacity;
@@ -164,7 +131,7 @@ __global__ void __launch_bounds__(kThreads) write_runs_kernel(NtdParams p) {
   for (int64_t s = 0; s < num_shards; ++s) {
     int64_t mine = 0, total;
     walk_part<Order>(p.next, q, s, support.unit, bits, [&](int64_t, int64_t) { ++mine; });
-    int64_t to = runs[s] + block_exclusive<kThreads>(mine, total, shared);
+    int64_t to = runs[s] + block_exclusive_sum<kThreads>(mine, total, shared.warp);
     walk_part<Order>(p.next, q, s, support.unit, bits, [&](int64_t token, int64_t count) {
       if (to < p.capacity) p.run_tok[to] = token, p.run_num[to] = count;
       ++to;
@@ -304,15 +271,15 @@ void next_prob_cuda(const NextProbParams& p, cudaStream_t stream) {
 
 void ntd_cuda(const NtdParams& p, cudaStream_t stream) {
   const int64_t num_queries = p.next.num_queries;
-  const size_t bytes = sizeof(ScanShared);
+  constexpr size_t kBytes = sizeof(ScanShared<kThreads>);
   visit_order(p.next.index, [&](auto order) {
     if (num_queries > 0)
-      launch(count_runs_kernel<decltype(order)>, num_queries, kThreads, bytes, stream, p);
+      launch(count_runs_kernel<decltype(order)>, num_queries, kThreads, kBytes, stream, p);
   });
-  launch(scan_runs_kernel, 1, kScanThreads, bytes, stream, p);
+  launch(scan_runs_kernel, 1, kScanThreads, sizeof(ScanShared<kScanThreads>), stream, p);
   visit_order(p.next.index, [&](auto order) {
     if (num_queries > 0)
-      launch(write_runs_kernel<decltype(order)>, num_queries, kThreads, bytes, stream, p);
+      launch(write_runs_kernel<decltype(order)>, num_queries, kThreads, kBytes, stream, p);
   });
   if (num_queries > 0) launch(merge_runs_kernel, num_queries, kThreads, 0, stream, p);
   if (p.capacity > 0)

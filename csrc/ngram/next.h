@@ -171,6 +171,26 @@ LMX_HD Support support_of(const NextParams& p, int64_t q, int32_t& bits) {
   return support;
 }
 
+// The counts behind query q's probability of p.tok[q].
+template <typename Order>
+LMX_HD void next_prob_of(const NextProbParams& p, int64_t q, int32_t& bits) {
+  const Index& index = p.next.index;
+  const Support support = support_of<Order>(p.next, q, bits);
+  int64_t num = 0;
+  for (int64_t s = 0; s < index.num_shards; ++s) {
+    Cells<Order> cells = cells_of<Order>(p.next, q, s, 1, bits);
+    Next<Order>& next = cells.next;
+    int64_t here = 0;
+    if (is_token(p.tok[q], index.vocab_size))
+      here += next.count(cells.range, next.place_of(p.tok[q]));
+    if (p.tok[q] == index.eos_id) here += next.count_end(cells.range);
+    num += next.shard.sign * here;
+    if (next.corrupt) bits |= kStatusCorrupt;
+  }
+  if (num < 0) num = 0, bits |= kStatusCorrupt;
+  p.num[q] = num, p.den[q] = support.den;
+}
+
 LMX_CPU_KERNEL(next_prob_cpu, NextProbParams)
 LMX_CPU_KERNEL(ntd_cpu, NtdParams)
 LMX_CPU_KERNEL(ntd_dense_cpu, NtdDenseParams)
