@@ -204,7 +204,8 @@ __device__ Cut row_cut(const CutParams& p, int64_t row, CutShared& shared) {
       gather(tokens, key_of(top_p_floor(total, limits.top_p, scale, p.rows.vocab_size)));
     const uint64_t all = limits.top_k > 0 ? kept_mass() : total_mass(total);
     const uint64_t needed = needed_mass(limits.top_p, all);
-    if (limits.top_k == 0 && kept_mass() < needed) gather(tokens, 0);  // top_p within rounding of 1
+    if (limits.top_k == 0 && kept_mass() < needed)  // top_p is within rounding of 1
+      gather(tokens, key_of(-INFINITY));
     cut = find_cut(tokens, cut, needed, mass);
   }
   const float bound = limits.min_p > 0.f ? min_p_logit(largest, limits.min_p, scale) : -INFINITY;

@@ -14,14 +14,15 @@ constexpr int64_t kGrainWords = 2048;
 // Calls f(row, begin, end) for pieces of rows of `words` words; a division per piece, not per word.
 template <typename F>
 void for_row_pieces(int64_t num_rows, int64_t words, const F& f) {
-  parallel_for(0, num_rows * words, kGrainWords, [&](int64_t begin, int64_t end) {
-    while (begin < end) {
-      const int64_t row = begin / words, first = begin % words;
-      const int64_t last = std::min(words, first + end - begin);
-      f(row, first, last);
-      begin += last - first;
-    }
-  });
+  if (words == 0) return;
+  const int64_t pieces = ceil_div(words, kGrainWords);
+  parallel_for(0, num_rows * pieces, std::max<int64_t>(1, kGrainWords / words),
+               [&](int64_t begin, int64_t end) {
+                 for (int64_t i = begin; i < end; ++i) {
+                   const int64_t first = i % pieces * kGrainWords;
+                   f(i / pieces, first, std::min(words, first + kGrainWords));
+                 }
+               });
 }
 
 template <typename T>

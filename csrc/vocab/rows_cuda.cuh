@@ -42,7 +42,7 @@ __device__ __forceinline__ void load_block(const Rows& r, const T* x, const uint
 
 // The block's top from its allowed logits; NaN if one of them is NaN.
 __device__ __forceinline__ float warp_block_top(const float (&logit)[kPerLane], float scale) {
-  float largest = logit[0];
+  float largest = -INFINITY;
   bool nan = false;
 #pragma unroll
   for (int k = 0; k < kPerLane; ++k) {

@@ -64,6 +64,16 @@ def test_mask_popcount(ops):
     assert ops("vocab_mask_popcount", torch.full((1, 2), -1, dtype=torch.int32), 0).item() == 0
 
 
+def test_rows_wider_than_a_piece_of_work(ops):
+    vocab_size = 2 * 65_536 + 77  # a thread takes 65,536 tokens at a time
+    allowed = torch.rand(2, vocab_size, generator=torch.Generator().manual_seed(0)) < 0.5
+    words = ops("vocab_mask_from_bool", allowed)
+    assert torch.equal(ops("vocab_mask_to_bool", words, vocab_size), allowed)
+    logits = torch.zeros(2, vocab_size)
+    ops("vocab_mask_apply_", logits, words)
+    assert torch.equal(logits == 0, allowed)
+
+
 def test_masks_that_overlap_by_a_word_are_refused():
     words = torch.zeros(9, dtype=torch.int32)
     for first, second in ((0, 1), (1, 0), (0, 3), (3, 0)):
