@@ -2,9 +2,29 @@
 // Every operator of lmx, in one place: the table of contents of csrc/.
 // Kernels are registered next to their code, in csrc/<room>/bind.cpp.
 // (a!) marks an argument the op writes to; an op that has one, `status` apart, returns ().
+// An op that writes to `status` alone has an overload `no_status` too, made here from its line: a
+// pure function, which is what torch.compile makes of a call without status (python/lmx/_pure.py).
 #include <torch/csrc/stable/library.h>
 
-STABLE_TORCH_LIBRARY(LMX_NAMESPACE, m) {  // lmx; lmx_simt in the test harness
+#include <string>
+
+namespace {
+struct Ops {
+  torch::stable::detail::StableLibrary& library;
+
+  void def(std::string schema) {
+    library.def(schema.c_str());
+    const std::string last = ", Tensor(a!)? status=None)";
+    const size_t at = schema.find(last);
+    if (at == std::string::npos || schema.ends_with("-> ()")) return;
+    schema.replace(at, last.size(), ")");
+    library.def(schema.insert(schema.find('('), ".no_status").c_str());
+  }
+};
+}  // namespace
+
+STABLE_TORCH_LIBRARY(LMX_NAMESPACE, library) {  // lmx; lmx_simt in the test harness
+  Ops m{library};
   // layerskip: the GEMM, norms and plans whose rows each have a weight group       csrc/layerskip
   m.def(
       "skip_plan(Tensor group, int num_groups, int block_m=128, Tensor? alias=None, "

@@ -59,7 +59,7 @@ def main() -> None:
     """Draw the same tokens from the model as it is and compiled."""
     torch.manual_seed(0)
     model = Model()
-    compiled = torch.compile(model, fullgraph=True, dynamic=True, backend="aot_eager")
+    compiled = torch.compile(model, fullgraph=True, dynamic=True)
     plain = tokens = torch.tensor([1, 2, 3])
     for position in range(8):
         uniform = lmx.vocab.uniform(torch.tensor([7]), torch.tensor([position]), purpose=1)

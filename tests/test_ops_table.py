@@ -16,7 +16,7 @@ HOST_OPS = {"grammar_fill", "grammar_accept", "grammar_fill_tree"}  # on handles
 SCHEMAS = {
     s.name.removeprefix("lmx::"): s
     for s in torch._C._jit_get_all_schemas()
-    if s.name.startswith("lmx::")
+    if s.name.startswith("lmx::") and not s.overload_name
 }
 ROOMS = {
     "attention": "attention",
@@ -69,6 +69,20 @@ def test_op_is_whole(op):
     arguments = [a.name for a in SCHEMAS[op].arguments]
     assert len(arguments) == len(set(arguments)), "an argument's name occurs twice"
     assert not missing, f"{op} lacks: {', '.join(missing)}"
+
+
+def test_a_call_without_status_has_an_overload_that_writes_to_nothing():
+    for op, schema in SCHEMAS.items():
+        written = [a.name for a in schema.arguments if a.alias_info and a.alias_info.is_write]
+        overloads = getattr(torch.ops.lmx, op).overloads()
+        assert ("no_status" in overloads) == (written == ["status"] and bool(schema.returns)), op
+        if "no_status" in overloads:
+            pure = getattr(torch.ops.lmx, op).no_status
+            assert not pure._schema.is_mutable, op
+            assert has_kernel(f"lmx::{op}.no_status", "CPU"), op
+            assert [a.name for a in pure._schema.arguments] + ["status"] == [
+                a.name for a in schema.arguments
+            ]
 
 
 @pytest.mark.parametrize("op", sorted(SCHEMAS))

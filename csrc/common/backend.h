@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <initializer_list>
+#include <optional>
 
 #include "checks.h"
 
@@ -80,6 +81,23 @@ struct Call {
 #endif
 
 namespace lmx {
+// The kernel of an op's overload `no_status`: the op's own, with no status.
+template <auto kernel>
+void without_status(StableIValue* stack, uint64_t num_args, uint64_t num_outputs) {
+  constexpr uint64_t kMostArgs = 32;
+  STD_TORCH_CHECK(num_args < kMostArgs && num_outputs <= kMostArgs, "lmx: too many arguments");
+  StableIValue wide[kMostArgs];
+  std::copy_n(stack, num_args, wide);
+  wide[num_args] = torch::stable::detail::from(std::optional<Tensor>());
+  kernel(wide, num_args + 1, num_outputs);
+  std::copy_n(wide, num_outputs, stack);
+}
+
+// Registers an op that ends with `status` and writes to nothing else: both its overloads.
+#define LMX_IMPL(m, op)        \
+  m.impl(#op, TORCH_BOX(&op)); \
+  m.impl(#op ".no_status", &lmx::without_status<TORCH_BOX(&op)>)
+
 // A new contiguous tensor on the device of `like`. Not torch::stable::new_empty: it looks its
 // operator up by name at every call, which takes longer than the allocation.
 inline Tensor new_tensor(const Tensor& like, std::initializer_list<int64_t> sizes,

@@ -116,7 +116,7 @@ void grammar_fill_tree(const Tensor& handle, const Tensor& parents, const Tensor
 }  // namespace
 
 LMX_REGISTER(m) {
-  m.impl("grammar_step", TORCH_BOX(&grammar_step));
+  LMX_IMPL(m, grammar_step);
 #ifdef LMX_BACKEND_CPU
   m.impl("grammar_fill", TORCH_BOX(&grammar_fill));
   m.impl("grammar_accept", TORCH_BOX(&grammar_accept));

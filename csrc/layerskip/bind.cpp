@@ -330,13 +330,13 @@ void skip_scatter(const Tensor& y, const Tensor& perm, Tensor out, const OptTens
 }  // namespace
 
 LMX_REGISTER(m) {
-  m.impl("skip_plan", TORCH_BOX(&skip_plan));
-  m.impl("skip_gemm", TORCH_BOX(&skip_gemm));
+  LMX_IMPL(m, skip_plan);
+  LMX_IMPL(m, skip_gemm);
   m.impl("skip_gemm_out", TORCH_BOX(&skip_gemm_out));
-  m.impl("skip_swiglu", TORCH_BOX(&skip_swiglu));
-  m.impl("skip_rmsnorm", TORCH_BOX(&skip_rmsnorm));
-  m.impl("skip_layernorm", TORCH_BOX(&skip_layernorm));
-  m.impl("skip_gather", TORCH_BOX(&skip_gather));
+  LMX_IMPL(m, skip_swiglu);
+  LMX_IMPL(m, skip_rmsnorm);
+  LMX_IMPL(m, skip_layernorm);
+  LMX_IMPL(m, skip_gather);
   m.impl("skip_scatter", TORCH_BOX(&skip_scatter));
 }
 }  // namespace lmx::layerskip

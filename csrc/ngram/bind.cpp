@@ -432,15 +432,15 @@ Tensor ngram_mix(const Tensor& logits, const Tensor& lse, const Tensor& crow, co
 
 LMX_REGISTER(m) {
   m.impl("ngram_sa_build", TORCH_BOX(&ngram_sa_build));
-  m.impl("ngram_find", TORCH_BOX(&ngram_find));
-  m.impl("ngram_longest_suffix", TORCH_BOX(&ngram_longest_suffix));
-  m.impl("ngram_longest_prefix", TORCH_BOX(&ngram_longest_prefix));
-  m.impl("ngram_next_prob", TORCH_BOX(&ngram_next_prob));
-  m.impl("ngram_ntd", TORCH_BOX(&ngram_ntd));
-  m.impl("ngram_ntd_dense", TORCH_BOX(&ngram_ntd_dense));
-  m.impl("ngram_ntd_topk", TORCH_BOX(&ngram_ntd_topk));
-  m.impl("ngram_score", TORCH_BOX(&ngram_score));
-  m.impl("ngram_locate", TORCH_BOX(&ngram_locate));
-  m.impl("ngram_mix", TORCH_BOX(&ngram_mix));
+  LMX_IMPL(m, ngram_find);
+  LMX_IMPL(m, ngram_longest_suffix);
+  LMX_IMPL(m, ngram_longest_prefix);
+  LMX_IMPL(m, ngram_next_prob);
+  LMX_IMPL(m, ngram_ntd);
+  LMX_IMPL(m, ngram_ntd_dense);
+  LMX_IMPL(m, ngram_ntd_topk);
+  LMX_IMPL(m, ngram_score);
+  LMX_IMPL(m, ngram_locate);
+  LMX_IMPL(m, ngram_mix);
 }
 }  // namespace lmx::ngram

@@ -385,11 +385,11 @@ Tensor vocab_mask_gather(const Tensor& pool, const Tensor& mask_ids, int64_t voc
 }  // namespace
 
 LMX_REGISTER(m) {
-  m.impl("vocab_argmax", TORCH_BOX(&vocab_argmax));
-  m.impl("vocab_softmax", TORCH_BOX(&vocab_softmax));
-  m.impl("vocab_lse", TORCH_BOX(&vocab_lse));
-  m.impl("vocab_logprobs", TORCH_BOX(&vocab_logprobs));
-  m.impl("vocab_sample", TORCH_BOX(&vocab_sample));
+  LMX_IMPL(m, vocab_argmax);
+  LMX_IMPL(m, vocab_softmax);
+  LMX_IMPL(m, vocab_lse);
+  LMX_IMPL(m, vocab_logprobs);
+  LMX_IMPL(m, vocab_sample);
   m.impl("vocab_uniform", TORCH_BOX(&vocab_uniform));
   m.impl("vocab_mask_apply_", TORCH_BOX(&vocab_mask_apply_));
   m.impl("vocab_mask_from_bool", TORCH_BOX(&vocab_mask_from_bool));
@@ -397,6 +397,6 @@ LMX_REGISTER(m) {
   m.impl("vocab_mask_and_", TORCH_BOX(&vocab_mask_and_));
   m.impl("vocab_mask_or_", TORCH_BOX(&vocab_mask_or_));
   m.impl("vocab_mask_popcount", TORCH_BOX(&vocab_mask_popcount));
-  m.impl("vocab_mask_gather", TORCH_BOX(&vocab_mask_gather));
+  LMX_IMPL(m, vocab_mask_gather);
 }
 }  // namespace lmx::vocab

@@ -45,11 +45,12 @@ no_cuda = _load_cuda()  # "" when the CUDA kernels are there, else why not
 if no_cuda and torch.cuda.is_available():
     warnings.warn(f"lmx has no CUDA kernels: {no_cuda}", RuntimeWarning, stacklevel=2)
 
-from . import decode, grammar, hf, layerskip, models, ngram, vocab  # noqa: E402
+from . import _pure, decode, grammar, hf, layerskip, models, ngram, vocab  # noqa: E402
 from .decode import Engine, Generation, Sampling, generate, score  # noqa: E402
 from .errors import Error  # noqa: E402
 from .models import load  # noqa: E402
 
+_pure.route_calls_without_status()
 __version__ = "0.1.0"
 __all__ = [
     "Engine",

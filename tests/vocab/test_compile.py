@@ -1,3 +1,4 @@
+import pytest
 import torch
 
 import lmx
@@ -22,13 +23,14 @@ class Head(torch.nn.Module):
         )
 
 
-def test_compile_fullgraph():
+@pytest.mark.parametrize("backend", ["aot_eager", "inductor"])
+def test_compile_fullgraph(backend):
     head = Head()
     hidden, weight = torch.randn(4, 16), torch.randn(100, 16)
     bitmask = lmx.vocab.mask_from_bool(torch.rand(4, 100) < 0.5)
     args = (hidden, weight, bitmask, torch.rand(4))
     with torch.inference_mode():
         eager = head(*args)
-        compiled = torch.compile(head, fullgraph=True, backend="aot_eager")(*args)
+        compiled = torch.compile(head, fullgraph=True, backend=backend)(*args)
     for a, b in zip(eager, compiled, strict=True):
         assert torch.equal(a, b)
