@@ -92,3 +92,29 @@ def index_with_infini_gram(path: Path, cpus: int = 1) -> None:
     command += ["--data_dir", str(path), "--save_dir", str(path), "--temp_dir", str(path)]
     command += ["--token_dtype", "u16", "--cpus", str(cpus), "--mem", "8", "--ulimit", "1024"]
     subprocess.run(command, check=True, capture_output=True)
+
+
+def made_up(num_tokens: int) -> list[np.ndarray]:
+    """Documents of an order-3 model of the library's tokens, with a fixed seed.
+
+    A token is that behind a random one of the places where the three tokens before it stand in the
+    library. The state is a place, of which the table knows all with the same three tokens; 1024
+    documents are written in step.
+    """
+    text = np.concatenate(corpus(False))
+    wide = text.astype(np.int64)
+    keys = (wide[:-3] * VOCAB + wide[1:-2]) * VOCAB + wide[2:-1]
+    order = np.argsort(keys, kind="stable").astype(np.int32)
+    starts = np.flatnonzero(np.diff(keys[order], prepend=-1))
+    sizes = np.diff(starts, append=len(order))
+    first, count = (np.empty(len(order), dtype=np.int32) for _ in range(2))
+    first[order], count[order] = np.repeat(starts, sizes), np.repeat(sizes, sizes)
+    draw = np.random.default_rng(0)
+    lanes, last = 1024, len(order) - 1
+    place = draw.integers(0, last, lanes)
+    out = np.empty((num_tokens // lanes, lanes), dtype=np.uint16)
+    for row in out:
+        same = order[first[place] + (draw.random(lanes) * count[place]).astype(np.int32)]
+        row[:] = text[same + 3]
+        place = np.where(same < last, same + 1, 0)
+    return [np.ascontiguousarray(doc) for doc in out.T]

@@ -9,9 +9,10 @@ namespace lmx::ngram {
 namespace {
 // ---- launch parameters --------------------------------------------------------------------
 constexpr int kThreads = 128;
+constexpr int kBlocks = 4;  // at once on a multiprocessor: 128 registers a thread
 // ---- kernel -------------------------------------------------------------------------------
 template <typename Order>
-__global__ void __launch_bounds__(kThreads) longest_suffix_kernel(LongestSuffixParams p) {
+__global__ void __launch_bounds__(kThreads, kBlocks) longest_suffix_kernel(LongestSuffixParams p) {
   const int64_t q = (int64_t{blockIdx.x} * kThreads + threadIdx.x) / kWarpSize;
   if (q >= p.num_queries) return;  // the whole warp
   const int lane = threadIdx.x % kWarpSize;

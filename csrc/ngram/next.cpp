@@ -11,94 +11,14 @@ struct Entry {
   int64_t tok, num;
 };
 
-struct Run {
-  int64_t place, ranks;
+// Two cells whose places differ; `at` is where the middle one's suffix stands.
+struct Gap {
+  int64_t low, high, low_place, high_place, at;
+  bool is_open() const { return high - low > 1; }
+  int64_t middle() const { return (low + high) >> 1; }
 };
 
-// Walks the runs that begin in cells [begin, stop) of a range, one load a step: a pointer, or the
-// token that it leads to. Where a run ends is found by doubling, then halving.
-template <typename Order>
-struct Part {
-  Cells<Order> cells;
-  std::vector<Run> runs;
-
-  void start(const Cells<Order>& all, int64_t begin, int64_t stop) {
-    cells = all, size_ = all.size(), stop_ = stop, runs.clear();
-    counts_ = begin == 0, is_done_ = false;  // a run that began before is another part's
-    if (begin == 0) {
-      stage_ = Stage::first, run_ = 0;
-      return ask(0);
-    }
-    stage_ = Stage::before, run_ = begin;
-    ask(begin - 1);
-  }
-
-  bool step() {
-    if (is_done_) return false;
-    if (at_ < 0) {
-      at_ = position(cell_);
-      if (at_ >= 0) LMX_PREFETCH(cells.next.shard.text + at_ + cells.next.depth);
-      if (at_ < 0) cells.next.corrupt = is_done_ = true;
-    } else {
-      at_ = -1;
-      take(cells.place(cell_));
-    }
-    return !is_done_;
-  }
-
- private:
-  enum class Stage : int8_t { before, first, doubling, halving };
-
-  int64_t position(int64_t cell) const { return cells.next.shard.position(cells.sample(cell)); }
-  void ask(int64_t cell) {
-    cell_ = cell, at_ = -1;
-    LMX_PREFETCH(cells.next.shard.pointer_address(cells.sample(cell)));
-  }
-
-  void take(int64_t place) {
-    switch (stage_) {
-      case Stage::before: return begin_run(place, run_);
-      case Stage::first: return begin_run(place, run_ + 1);
-      case Stage::doubling:
-        if (place <= place_) {
-          lo_ += gap_, gap_ *= 2;
-          return double_on();
-        }
-        hi_ = lo_ + gap_ - 1, hi_place_ = place, stage_ = Stage::halving;
-        return halve();
-      case Stage::halving:
-        if (place <= place_)
-          lo_ = cell_ + 1;
-        else
-          hi_ = cell_, hi_place_ = place;
-        return halve();
-    }
-  }
-  void begin_run(int64_t place, int64_t rest) {
-    place_ = place, lo_ = rest, gap_ = 1, stage_ = Stage::doubling;
-    double_on();
-  }
-  void double_on() {
-    if (lo_ + gap_ <= size_) return ask(lo_ + gap_ - 1);
-    hi_ = size_, stage_ = Stage::halving;
-    halve();
-  }
-  void halve() {
-    if (lo_ < hi_) return ask((lo_ + hi_) >> 1);
-    if (counts_) runs.push_back({place_, cells.rank(hi_) - cells.rank(run_)});
-    counts_ = true, run_ = hi_;
-    if (run_ >= stop_)
-      is_done_ = true;
-    else
-      begin_run(hi_place_, run_ + 1);
-  }
-
-  int64_t size_, stop_, run_, lo_, hi_, gap_, cell_, at_, place_, hi_place_;
-  Stage stage_;
-  bool counts_, is_done_;
-};
-
-// The distribution after one string: walks the runs of every shard, then joins them.
+// The distribution after one string: finds the runs of every shard, then joins them.
 template <typename Order>
 class Walk {
  public:
@@ -114,8 +34,10 @@ class Walk {
     int64_t end = 0;
     for (int64_t s = 0; s < p_.index.num_shards; ++s) {
       Cells<Order> cells = cells_of<Order>(p_, q, s, support.unit, bits);
-      const bool scans = cells.unit == 1 && (cells.size() <= kScan || has_keys(cells.next));
-      end += scans ? scan_all(cells) : walk_parts(cells);
+      if (cells.unit == 1 && cells.next.depth == 0 && cells.next.shard.lut)
+        read_table(cells);
+      else
+        end += cells.unit == 1 && cells.size() <= kScan ? scan(cells) : halve(cells);
     }
     if (end != 0) entries.push_back({p_.index.eos_id, end});
     join();
@@ -123,7 +45,6 @@ class Walk {
 
  private:
   using N = Next<Order>;
-  static constexpr int64_t kBlock = int64_t{1} << kKeyShift;
   static constexpr int64_t kScan = 48;  // fewer ranks are read one by one
 
   void add(int64_t place, int64_t num, int64_t& end) {
@@ -133,38 +54,96 @@ class Walk {
       entries.push_back({N::token_of(place), num});
   }
 
-  // Reads ranks [begin, end), at most kBlock of them, behind prefetches, and adds the runs that
-  // end.
-  void scan(Next<Order>& next, int64_t begin, int64_t end, int64_t& ends) {
-    int64_t at[kBlock];
-    for (int64_t r = begin; r < end; ++r) {
-      at[r - begin] = next.shard.position(r);
-      if (at[r - begin] >= 0) LMX_PREFETCH(next.shard.text + at[r - begin] + next.depth);
+  // Behind no token at all: the table of first tokens has the counts, and no document ends.
+  void read_table(const Cells<Order>& cells) {
+    const Shard<Order>& shard = cells.next.shard;
+    int64_t begin = 0;
+    for (int64_t token = 0; token < p_.index.vocab_size; ++token) {
+      const int64_t end = shard.lut[token + 1];
+      const int64_t lo = std::max(begin, cells.range.lo), hi = std::min(end, cells.range.hi);
+      if (end < begin) bits |= kStatusCorrupt;
+      if (lo < hi) entries.push_back({token, shard.sign * (hi - lo)});
+      begin = end;
     }
-    for (int64_t r = begin; r < end; ++r) see(next, r, next.place_at(at[r - begin]), ends);
-  }
-  void see(const Next<Order>& next, int64_t rank, int64_t place, int64_t& ends) {
-    if (place == place_) return;
-    if (place_ >= 0) add(place_, next.shard.sign * (rank - begin_), ends);
-    place_ = place, begin_ = rank;
+    if (shard.lut[0] != 0 || begin != shard.num_suffixes) bits |= kStatusCorrupt;
   }
 
-  // Ranks one by one. Where keys tell that two ranks 64 apart have the same token, so have all in
-  // between, which are not read.
-  int64_t scan_all(const Cells<Order>& cells) {
+  // Reads all ranks of a small range behind prefetches.
+  int64_t scan(const Cells<Order>& cells) {
     Next<Order> next = cells.next;
-    int64_t ends = 0;
-    place_ = -1;
-    for (int64_t r = cells.range.lo; r < cells.range.hi;) {
-      const int64_t stop = std::min(((r >> kKeyShift) + 1) << kKeyShift, cells.range.hi);
-      const bool same = has_keys(next) && place_ >= 0 && r % kBlock == 0 && stop < cells.range.hi &&
-                        key_place(next, r) == place_ && key_place(next, stop) == place_;
-      if (!same) scan(next, r, stop, ends);
-      r = stop;
+    const Range r = cells.range;
+    int64_t at[kScan], ends = 0, begin = r.lo, run = -1;
+    for (int64_t rank = r.lo; rank < r.hi; ++rank) {
+      const int64_t position = at[rank - r.lo] = next.shard.position(rank);
+      if (position >= 0) LMX_PREFETCH(next.shard.text + position + next.depth);
     }
-    if (place_ >= 0) add(place_, next.shard.sign * (cells.range.hi - begin_), ends);
+    for (int64_t rank = r.lo; rank < r.hi; ++rank) {
+      const int64_t place = next.place_at(at[rank - r.lo]);
+      if (place == run) continue;
+      if (run >= 0) add(run, next.shard.sign * (rank - begin), ends);
+      run = place, begin = rank;
+    }
+    if (run >= 0) add(run, next.shard.sign * (r.hi - begin), ends);
     if (next.corrupt) bits |= kStatusCorrupt;
     return ends;
+  }
+
+  // A large range: first the cells whose places the keys know, every 64th, then all gaps between
+  // different places are halved at once, so that their loads overlap, until every one is an edge.
+  int64_t halve(Cells<Order> cells) {
+    const int64_t size = cells.size();
+    if (size == 0) return 0;
+    gaps_.clear();
+    const int64_t first = cells.place(0);
+    Gap gap{0, 0, first, first, 0};
+    if (cells.unit == 1 && has_keys(cells.next)) {
+      constexpr int64_t kStep = int64_t{1} << kKeyShift;
+      for (int64_t r = (cells.range.lo | (kStep - 1)) + 1; r < cells.range.hi; r += kStep)
+        reach(cells, gap, r - cells.range.lo, key_place(cells.next, r));
+    }
+    reach(cells, gap, size - 1, cells.place(size - 1));
+    while (halve_once(cells)) {
+    }
+    int64_t ends = 0, begin = 0, place = first;
+    for (const Gap& edge : gaps_) {
+      add(place, cells.next.shard.sign * (cells.rank(edge.high) - cells.rank(begin)), ends);
+      begin = edge.high, place = edge.high_place;
+    }
+    add(place, cells.next.shard.sign * (cells.range.hi - cells.rank(begin)), ends);
+    if (cells.next.corrupt) bits |= kStatusCorrupt;
+    return ends;
+  }
+  // Goes on from gap.high, and keeps a gap where the place is another one.
+  void reach(const Cells<Order>& cells, Gap& gap, int64_t cell, int64_t place) {
+    gap.low = gap.high, gap.low_place = gap.high_place, gap.high = cell, gap.high_place = place;
+    if (gap.low_place != place) keep(cells, gap, gaps_);
+  }
+  static void keep(const Cells<Order>& cells, const Gap& gap, std::vector<Gap>& gaps) {
+    if (gap.is_open()) LMX_PREFETCH(cells.next.shard.pointer_address(cells.sample(gap.middle())));
+    gaps.push_back(gap);
+  }
+  bool halve_once(Cells<Order>& cells) {
+    bool any = false;
+    for (Gap& gap : gaps_) {
+      if (!gap.is_open()) continue;
+      any = true;
+      gap.at = cells.next.shard.position(cells.sample(gap.middle()));
+      if (gap.at >= 0) LMX_PREFETCH(cells.next.shard.text + gap.at + cells.next.depth);
+    }
+    if (!any) return false;
+    halves_.clear();
+    for (const Gap& gap : gaps_) {
+      if (!gap.is_open()) {
+        halves_.push_back(gap);
+        continue;
+      }
+      const int64_t middle = gap.middle(), place = cells.next.place_at(gap.at);
+      if (gap.low_place != place) keep(cells, {gap.low, middle, gap.low_place, place, 0}, halves_);
+      if (place != gap.high_place)
+        keep(cells, {middle, gap.high, place, gap.high_place, 0}, halves_);
+    }
+    gaps_.swap(halves_);
+    return true;
   }
   static bool has_keys(const Next<Order>& next) {
     return !Order::kForeign && next.shard.skey && next.depth < Shard<Order>::kKeyTokens;
@@ -175,26 +154,6 @@ class Walk {
     const uint64_t key = next.shard.skey[rank >> kKeyShift];
     const auto shift = 64 - kBits * (static_cast<int>(next.depth) + 1);
     return 1 + static_cast<int64_t>(static_cast<Token>(key >> shift));
-  }
-
-  // Large ranges in parts, which are walked in turns.
-  int64_t walk_parts(const Cells<Order>& cells) {
-    const int64_t size = cells.size(),
-                  count = std::min<int64_t>(kInFlight, ceil_div<int64_t>(size, 16));
-    int live = static_cast<int>(count);
-    for (int64_t i = 0; i < count; ++i)
-      parts_[static_cast<size_t>(i)].start(cells, size * i / count, size * (i + 1) / count);
-    for (bool any = true; any;) {
-      any = false;
-      for (int i = 0; i < live; ++i) any |= parts_[static_cast<size_t>(i)].step();
-    }
-    int64_t end = 0;
-    for (int64_t i = 0; i < count; ++i) {
-      const Part<Order>& part = parts_[static_cast<size_t>(i)];
-      for (const Run& run : part.runs) add(run.place, cells.next.shard.sign * run.ranks, end);
-      if (part.cells.next.corrupt) bits |= kStatusCorrupt;
-    }
-    return end;
   }
 
   void join() {
@@ -212,8 +171,7 @@ class Walk {
   }
 
   const NextParams& p_;
-  std::vector<Part<Order>> parts_{kInFlight};
-  int64_t place_ = -1, begin_ = 0;  // the run that scan is in
+  std::vector<Gap> gaps_, halves_;
 };
 
 // Calls f(walk, q) after each query's walk.

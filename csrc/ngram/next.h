@@ -92,46 +92,43 @@ struct Cells {
     }
     return r;
   }
+  LMX_HD Range ranks(int64_t cell) const {
+    const Range r = part(cell >> 2);
+    const int64_t begin = r.lo + (cell & 3) * unit, lo = begin < r.hi ? begin : r.hi;
+    return {lo, lo + unit < r.hi ? lo + unit : r.hi};
+  }
   LMX_HD int64_t rank(int64_t cell) const {  // where it begins
     if (unit == 1) return range.lo + cell;
-    if (cell == size()) return range.hi;
-    const Range r = part(cell >> 2);
-    const int64_t begin = r.lo + (cell & 3) * unit;
-    return begin < r.hi ? begin : r.hi;
+    return cell == size() ? range.hi : ranks(cell).lo;
   }
   LMX_HD int64_t sample(int64_t cell) const {  // the rank whose token it counts for
     if (unit == 1) return range.lo + cell;
-    const int64_t a = rank(cell), b = rank(cell + 1);
-    return a < b ? (a + b) >> 1 : a - 1;
+    const Range r = ranks(cell);
+    return r.lo < r.hi ? (r.lo + r.hi) >> 1 : r.lo - 1;
   }
   LMX_HD int64_t place(int64_t cell) { return next.place(sample(cell)); }
-  // The first cell in [from, to) whose place is above `place`, by doubling from `from`.
-  LMX_HD int64_t end_of_run(int64_t from, int64_t to, int64_t place_of_run) {
-    int64_t gap = 1, lo = from;
-    while (lo + gap <= to && place(lo + gap - 1) <= place_of_run) lo += gap, gap *= 2;
-    int64_t hi = lo + gap <= to ? lo + gap - 1 : to;
-    while (lo < hi) {
-      const int64_t mid = (lo + hi) >> 1;
-      if (place(mid) <= place_of_run)
-        lo = mid + 1;
+  // The first cell in [from, to) whose place is above `place`: steps of `gap`, doubled, then
+  // halves; gap 0: halves from the start.
+  LMX_HD int64_t first_above(int64_t from, int64_t to, int64_t place_below, int64_t gap) {
+    while (from < to) {
+      const int64_t probe = gap > 0 && gap <= to - from ? from + gap - 1 : (from + to) >> 1;
+      if (place(probe) <= place_below)
+        from = probe + 1, gap *= 2;
       else
-        hi = mid;
+        to = probe, gap = 0;
     }
-    return lo;
+    return from;
   }
-  LMX_HD int64_t bound(int64_t place_wanted) {
-    int64_t lo = 0, hi = size();
-    while (lo < hi) {
-      const int64_t mid = (lo + hi) >> 1;
-      if (place(mid) < place_wanted)
-        lo = mid + 1;
-      else
-        hi = mid;
-    }
-    return lo;
+  LMX_HD int64_t end_of_run(int64_t from, int64_t to, int64_t place_of_run) {
+    return first_above(from, to, place_of_run, 1);
   }
   LMX_HD int64_t count(int64_t place_wanted) {  // ranks that count for it
-    return rank(bound(place_wanted + 1)) - rank(bound(place_wanted));
+    int64_t begin = 0, end = 0;
+    for (int side = 0; side < 2; ++side) {
+      begin = end;
+      end = first_above(end, size(), place_wanted - 1 + side, side);
+    }
+    return rank(end) - rank(begin);
   }
 };
 

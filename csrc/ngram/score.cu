@@ -8,6 +8,7 @@
 namespace lmx::ngram {
 namespace {
 constexpr int kThreads = 128;
+constexpr int kBlocks = 4;  // at once on a multiprocessor: 128 registers a thread
 // ---- device helpers -----------------------------------------------------------------------
 template <typename Order>
 __device__ Range range_in(const Index& index, int64_t s, const int64_t* string, int64_t size,
@@ -55,7 +56,7 @@ __device__ int32_t distinct_after(const Index& index, const int64_t* string, int
 }
 // ---- kernel -------------------------------------------------------------------------------
 template <typename Order>
-__global__ void __launch_bounds__(kThreads) score_kernel(ScoreParams p) {
+__global__ void __launch_bounds__(kThreads, kBlocks) score_kernel(ScoreParams p) {
   const int64_t t = (int64_t{blockIdx.x} * kThreads + threadIdx.x) / kWarpSize;
   if (t >= p.num_tokens || p.num_texts == 0) return;  // the whole warp
   const int lane = threadIdx.x % kWarpSize;

@@ -6,6 +6,11 @@
 #pragma once
 #include "index.h"
 
+#if defined(__AVX512BW__) && !defined(__CUDACC__)
+#define LMX_WIDE_SEARCH  // level v4
+#include <immintrin.h>
+#endif
+
 #ifdef __CUDACC__
 #define LMX_PREFETCH(address)
 #else
@@ -17,10 +22,46 @@ struct Range {
   int64_t lo, hi;  // ranks [lo, hi)
 };
 
+#ifdef LMX_WIDE_SEARCH
+// agree, 64 bytes at a time.
+template <typename Token>
+inline int64_t agree_wide(const Token* a, const Token* b, int64_t from, int64_t limit) {
+  constexpr int64_t kSize = sizeof(Token), kWide = 64 / kSize;
+  while (from < limit) {
+    const int64_t count = limit - from < kWide ? limit - from : kWide;
+    const __mmask64 bytes = ~uint64_t{0} >> (64 - count * kSize);
+    const __m512i x = _mm512_maskz_loadu_epi8(bytes, a + from);
+    const __m512i y = _mm512_maskz_loadu_epi8(bytes, b + from);
+    const uint64_t differ = _mm512_cmpneq_epi8_mask(x, y);
+    if (differ) return from + __builtin_ctzll(differ) / kSize;
+    from += count;
+  }
+  return from;
+}
+
+// Of keys[lo, hi), more than 8 of them, bounds of where the first one not below `least` stands: 8
+// keys cut them into 9 parts.
+inline void narrow_wide(const uint64_t* keys, uint64_t least, int64_t& lo, int64_t& hi) {
+  const int64_t step = (hi - lo) / 9;
+  const __m512i numbers = _mm512_set_epi64(8, 7, 6, 5, 4, 3, 2, 1);
+  const __m512i at =
+      _mm512_add_epi64(_mm512_set1_epi64(lo), _mm512_mullo_epi64(numbers, _mm512_set1_epi64(step)));
+  const __m512i found = _mm512_mask_i64gather_epi64(_mm512_setzero_si512(), 0xff, at, keys, 8);
+  const unsigned below =
+      _mm512_cmplt_epu64_mask(found, _mm512_set1_epi64(static_cast<long long>(least)));
+  const int64_t count = __builtin_popcount(below), first = lo;
+  if (count > 0) lo = first + step * count + 1;
+  if (count < 8) hi = first + step * (count + 1);
+}
+#endif
+
 // How many tokens from `from` on agree, at most up to `limit`.
 template <typename A, typename B>
 LMX_HD int64_t agree(const A* a, const B* b, int64_t from, int64_t limit) {
 #ifndef __CUDACC__
+#ifdef LMX_WIDE_SEARCH
+  if constexpr (sizeof(A) == sizeof(B)) return agree_wide(a, b, from, limit);
+#endif
   if constexpr (sizeof(A) == sizeof(B)) {  // eight bytes at a time
     constexpr int64_t kWord = 8 / static_cast<int64_t>(sizeof(A));
     while (from + kWord <= limit) {
@@ -141,6 +182,14 @@ struct Finder {
   }
 
   LMX_HD bool step_key_low() {
+#ifdef LMX_WIDE_SEARCH
+    if (key_hi - key_lo > 8) {
+      narrow_wide(shard.skey, key_min, key_lo, key_hi);
+      for (int64_t i = 1, step = (key_hi - key_lo) / 9; i <= 8; ++i)
+        LMX_PREFETCH(shard.skey + key_lo + step * i);
+      return true;
+    }
+#endif
     if (key_lo < key_hi) {
       const int64_t k = (key_lo + key_hi) >> 1;
       if (shard.skey[k] < key_min)

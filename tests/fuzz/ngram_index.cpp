@@ -1,6 +1,6 @@
 // tests/fuzz/ngram_index.cpp: queries over damaged indexes, without torch. Built with ASan and
-// UBSan by tests/ngram/test_fuzz.py; arguments: seed, seconds. Every tensor is its own allocation
-// of the exact size, so that a read beside it ends the program.
+// UBSan by tests/ngram/test_ngram_fuzz.py; arguments: seed, seconds. Every tensor is its own
+// allocation of the exact size, so that a read beside it ends the program.
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
@@ -68,6 +68,11 @@ Data<Token> make(Random& random) {
   d.skey.resize(static_cast<size_t>((m + 63) / 64));
   t.sa = d.sa.data(), t.num_suffixes = m, t.lut = d.lut.data(), t.skey = d.skey.data();
   fill_tables(t);
+  int64_t where = 0;
+  if (const char* wrong = check_tables(t, 0, 0, &where)) {  // what was built is in order
+    std::fprintf(stderr, "entry %lld: %s\n", static_cast<long long>(where), wrong);
+    std::abort();
+  }
   d.shards = {0, n, 0, m, 0, 0, static_cast<int64_t>(d.docs.size()) - 1, 1};
   if (random() % 3 == 0) {
     d.ptr_bytes = 3;

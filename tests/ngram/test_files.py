@@ -1,5 +1,9 @@
 """Building and opening: files, resumption, locks, kills, damage."""
 
+import errno
+import fcntl
+import gc
+import importlib
 import json
 import os
 import random
@@ -83,6 +87,10 @@ def test_opening_what_was_not_asked_for(built):
         ngram.open(built, eos_id=3)
     with pytest.raises(ValueError, match="mode"):
         ngram.open(built, mode="disk")
+    wide = built.with_name("wide.lmxn")
+    ngram.build([[1]], wide, CORPUS.options(token_dtype="u32"))
+    with pytest.raises(ValueError, match="expected token_dtype 'u8', got 'u32' in .*wide.lmxn"):
+        ngram.open([built, wide])
     with pytest.raises(ValueError, match="at least one"):
         ngram.open([])
     with pytest.raises(CorruptIndexError, match="no finished index"):
@@ -172,6 +180,17 @@ def test_queries_outside_the_vocabulary(built):
         index.count(["a"])
 
 
+def test_a_device_that_is_too_small(built, monkeypatch):
+    def too_large(self, device):
+        raise torch.OutOfMemoryError
+
+    index = ngram.open(built)
+    monkeypatch.setattr(ngram.IndexTensors, "to", too_large)
+    size = sum(t.numel() * t.element_size() for t in (*index.tensors.main, index.tensors.docs))
+    with pytest.raises(MemoryError, match=f"an index of {size} bytes does not fit on cuda"):
+        index.to("cuda")
+
+
 # ---- folders -------------------------------------------------------------------------------------
 
 
@@ -204,6 +223,21 @@ def test_replacing_an_index(built):
     assert ngram.open(built).num_docs == 1
     assert old.count(CORPUS.docs[2][:3]) >= 1  # a reader keeps what it has mapped
     assert sorted(p.name for p in built.parent.iterdir()) == ["a.lmxn"]
+
+
+def test_readers_hold_a_shared_lock(built):
+    """Whoever wants to change files in place can ask; who asks while they change is told so."""
+    with open(built / "manifest.json") as file:
+        mapped, again = ngram.open(built), ngram.open(built)
+        with pytest.raises(BlockingIOError):
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        del mapped, again
+        gc.collect()
+        memory = ngram.open(built, mode="ram")
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with pytest.raises(BuildInProgressError, match=r"manifest\.json: another program"):
+            ngram.open(built)
+        assert memory.num_docs == 8
 
 
 def test_names_in_a_manifest_lead_nowhere(built):
@@ -287,11 +321,32 @@ def test_killed_at_every_sync_point(tmp_path):
 
 
 def test_killed_at_some_sync_points(tmp_path):
-    for kill_at in (3, 9):
+    for kill_at in (1, 9):
         target = tmp_path / f"{kill_at}.lmxn"
         assert run_child(target, kill_at) == -signal.SIGKILL and not target.exists()
         ngram.build(CORPUS.docs, target, CORPUS.options(), resume=True)
         ngram.open(target, verify_level="full")
+
+
+def test_a_full_disk(tmp_path, monkeypatch):
+    """The target is not touched, what was sorted stays, and the build can be resumed."""
+    builder = importlib.import_module("lmx.ngram.build")
+    target, write, left = tmp_path / "a.lmxn", builder.write_file, 9
+
+    def write_until_full(path, header, payload):
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        write(path, header, payload)
+
+    monkeypatch.setattr(builder, "write_file", write_until_full)
+    with pytest.raises(OSError, match="No space left on device"):
+        ngram.build(CORPUS.docs, target, CORPUS.options())
+    assert not target.exists() and (tmp_path / "a.lmxn.tmp" / "shard.0.json").exists()
+    monkeypatch.undo()
+    ngram.build(CORPUS.docs, target, CORPUS.options(), resume=True)
+    assert ngram.open(target, verify_level="full").num_docs == len(CORPUS.docs)
 
 
 def test_cancelling_a_sort():
@@ -342,7 +397,8 @@ def fuzz(built, rounds, level, seed):
         whole = path.read_bytes()
         damage(path, draw)
         try:
-            index = ngram.open(built, mode="ram", verify_level=level, strict=False)
+            mode = ("ram", "mmap")[i // len(names) % 2]
+            index = ngram.open(built, mode=mode, verify_level=level, strict=False)
             got = answers(index)
         except CorruptIndexError:
             refused += 1

@@ -2,16 +2,19 @@
 
 import importlib.util
 import random
+import re
 import resource
 import subprocess
 import sys
+import sysconfig
+from pathlib import Path
 
 import numpy as np
 import pytest
 from ngram.corpora import Corpus, foreign
 
 from lmx import ngram
-from lmx.compat.infini_gram import InfiniGramEngine
+from lmx.compat.infini_gram import InfiniGramEngine, InfiniGramEngineDiff
 from lmx.errors import CorruptIndexError, VersionError
 from lmx.ngram.foreign import convert, read_infini_gram
 
@@ -113,6 +116,45 @@ def test_bad_arguments(ours):
         ours.attribute([1], [2], 1, 1, False)
 
 
+def test_taken_down(docs, folder, tmp_path):
+    """What a second index holds is not shown, and does not count as seen."""
+    other = write_v4([docs[0], docs[2][:-1]], tmp_path / "taken")
+    engine = InfiniGramEngineDiff(str(folder), str(other), eos_token_id=EOS)
+    starts = np.cumsum([0, *(len(doc) + 1 for doc in docs)])[:-1] + 1
+
+    def ask(doc, offset, context, span=None):
+        found = docs[doc][offset : offset + 4]
+        request = {"docs": [{"s": 0, "ptr": 2 * int(starts[doc] + offset)}], "needle_len": 4}
+        request |= {"span_ids": found if span is None else span, "max_ctx_len": context}
+        return engine.get_docs_by_ptrs_2_grouped([request])[0][0]
+
+    shown = engine.get_doc_by_ptr_2(0, 2 * int(starts[4] + 20), 4, 9)
+    assert ask(4, 20, 9) == shown
+    assert ask(0, 20, 9) == ask(0, 20, 9) | {"blocked": True, "token_ids": [], "disp_len": 22}
+    assert ask(0, 20, 10**6)["blocked"]  # all of the document
+    assert ask(2, 20, 30)["blocked"]
+    assert not ask(2, 20, 10**6)["blocked"]  # which ends elsewhere there
+    assert not ask(0, 20, 9, [298, 297])["blocked"]  # a span that does not stand there
+    assert (
+        "max_ctx_len"
+        in engine.get_docs_by_ptrs_2_grouped(
+            [{"docs": [{"s": 0, "ptr": 0}], "span_ids": [1], "needle_len": 1, "max_ctx_len": -1}]
+        )["error"]
+    )
+    text = docs[0][5:30] + docs[4][3:20]
+    taken = Corpus("taken", [docs[0], docs[2][:-1]], 65535).index()
+    both = engine.index
+    rs = [
+        max(
+            r
+            for r in range(i, len(text) + 1)
+            if r == i or both.count(text[i:r]) > taken.count(text[i:r])
+        )
+        for i in range(len(text))
+    ]
+    assert engine.creativity(text) == {"rs": rs}
+
+
 @pytest.mark.parametrize("version", [5, 6])
 def test_other_versions_are_refused(folder, version):
     with pytest.raises(ValueError, match=f"expected version 4, got {version}"):
@@ -130,6 +172,9 @@ def test_damaged_directories(docs, tmp_path):
         path.write_bytes(raw)
     table = folder / "table.0"
     raw = table.read_bytes()
+    table.write_bytes(raw[: len(raw) // 3])  # pointers of one byte cannot reach all of the text
+    with pytest.raises(CorruptIndexError, match=r"table\.0"):
+        read_infini_gram(folder, eos_id=EOS)
     table.write_bytes(b"\xff" * len(raw))  # pointers far outside
     index = read_infini_gram(folder, eos_id=EOS)
     for ask in (
@@ -162,32 +207,27 @@ def test_convert(docs, folder, tmp_path):
 # ---- beside the package --------------------------------------------------------------------------
 
 
+def index_with_its_tool(docs, folder):
+    sep = [0xFFFF]
+    text = np.concatenate([piece for doc in docs for piece in (sep, doc)]).astype(np.uint16)
+    text.tofile(folder / "tokenized.0")
+    starts = np.cumsum([0, *(2 * len(doc) + 2 for doc in docs)])[:-1]
+    starts.astype(np.uint64).tofile(folder / "offset.0")
+    files = str(min(1024, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+    command = [sys.executable, "-m", "infini_gram.indexing", "--version", "4"]
+    command += ["--token_dtype", "u16", "--cpus", "1", "--mem", "1", "--ulimit", files]
+    command += [x for name in ("data", "save", "temp") for x in (f"--{name}_dir", str(folder))]
+    subprocess.run(command, check=True, capture_output=True)
+    return folder
+
+
 @pytest.fixture(scope="module")
 def package(tmp_path_factory):
     """Enough text for its tool, indexed by it."""
     if not has_peer:
         pytest.skip("infini-gram is not installed")
     docs = skewed([60_000, 0, 9_000, 1, 400], 5)
-    folder = tmp_path_factory.mktemp("peer")
-    sep = [0xFFFF]
-    text = np.array([t for doc in docs for t in sep + doc], dtype=np.uint16)
-    text.tofile(folder / "tokenized.0")
-    starts = np.cumsum([0, *(2 * len(doc) + 2 for doc in docs)])[:-1]
-    starts.astype(np.uint64).tofile(folder / "offset.0")
-    files = str(min(1024, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
-    command = [
-        sys.executable,
-        "-m",
-        "infini_gram.indexing",
-        "--version",
-        "4",
-        "--token_dtype",
-        "u16",
-    ]
-    command += [x for name in ("data", "save", "temp") for x in (f"--{name}_dir", str(folder))]
-    subprocess.run(
-        [*command, "--cpus", "1", "--mem", "1", "--ulimit", files], check=True, capture_output=True
-    )
+    folder = index_with_its_tool(docs, tmp_path_factory.mktemp("peer"))
     from infini_gram.engine import InfiniGramEngine as Peer
 
     def engines(eos):
@@ -195,6 +235,20 @@ def package(tmp_path_factory):
         return peer, InfiniGramEngine(index_dir=str(folder), eos_token_id=eos)
 
     return docs, engines
+
+
+WORDS = 60_000
+
+
+def word_documents():
+    """The standard library's sources, a number for every word or mark."""
+    root = Path(sysconfig.get_paths()["stdlib"])
+    numbers: dict[str, int] = {}
+    found = []
+    for path in sorted(root.glob("*.py"))[:160]:
+        words = re.findall(r"\w+|\S", path.read_text(encoding="utf-8", errors="replace"))
+        found.append([numbers.setdefault(w, len(numbers)) % (WORDS - 1) for w in words])
+    return found
 
 
 UNSEEN = 400  # an end token that no document holds: else the package takes it for a separator
@@ -208,30 +262,55 @@ def both(package):
 
 def ends_the_corpus(docs, prompt):
     """Where the package takes the end of the file and the separators for all there is."""
-    text = [t for doc in docs for t in (0xFFFF, *doc)]
-    return text[len(text) - len(prompt) :] == prompt
+    last = docs[-1]
+    return len(prompt) <= len(last) and last[len(last) - len(prompt) :] == prompt
 
 
 def fields(result, drop=()):
     return {k: v for k, v in result.items() if k not in drop}
 
 
+def compare(docs, peer, ours, prompt, longest=2000):
+    """Counts, segments, probabilities and exact distributions, wherever that engine is right.
+
+    Its distributions take long: only behind what occurs at most `longest` times.
+    """
+    assert ours.find(prompt) == peer.find(prompt)
+    assert ours.count(prompt) == peer.count(prompt)
+    token = (prompt or [1])[-1]
+    if token != UNSEEN:  # there the package leaves out the ends of documents
+        assert ours.prob(prompt, token) == peer.prob(prompt, token)
+        assert ours.infgram_prob(prompt, token) == peer.infgram_prob(prompt, token)
+    suffix = ours.infgram_prob(prompt, 1)["suffix_len"]
+    if not ends_the_corpus(docs, prompt) and ours.count(prompt)["count"] <= longest:
+        assert ours.ntd(prompt, max_support=10**6) == peer.ntd(prompt, max_support=10**6)
+    tail = prompt[len(prompt) - suffix :]
+    few = ours.count(tail)["count"] <= longest
+    if suffix and few and not ends_the_corpus(docs, tail):
+        a, b = (e.infgram_ntd(prompt, max_support=10**6) for e in (ours, peer))
+        assert a == b
+
+
 def test_equal_to_the_package(both):
-    """Counts, segments, probabilities and exact distributions, wherever that engine is right."""
     docs, peer, ours = both
-    for prompt in prompts(docs, 1500, 2):
-        assert ours.find(prompt) == peer.find(prompt)
-        assert ours.count(prompt) == peer.count(prompt)
-        token = (prompt or [1])[-1]
-        if token != UNSEEN:  # there the package leaves out the ends of documents
-            assert ours.prob(prompt, token) == peer.prob(prompt, token)
-            assert ours.infgram_prob(prompt, token) == peer.infgram_prob(prompt, token)
-        suffix = ours.infgram_prob(prompt, 1)["suffix_len"]
-        if not ends_the_corpus(docs, prompt):
-            assert ours.ntd(prompt, max_support=10**6) == peer.ntd(prompt, max_support=10**6)
-        if suffix and not ends_the_corpus(docs, prompt[len(prompt) - suffix :]):
-            a, b = (e.infgram_ntd(prompt, max_support=10**6) for e in (ours, peer))
-            assert a == b
+    for prompt in prompts(docs, 500, 2):
+        compare(docs, peer, ours, prompt)
+    for prompt in prompts(docs, 30, 5):
+        compare(docs, peer, ours, prompt, longest=10**6)
+
+
+@pytest.mark.long
+def test_equal_to_the_package_at_length(both, tmp_path):
+    """5000 random strings, and 5000 from files that an index of real text does not hold."""
+    docs, peer, ours = both
+    for prompt in prompts(docs, 5000, 3):
+        compare(docs, peer, ours, prompt)
+    files = word_documents()
+    folder = str(index_with_its_tool(files[0::2], tmp_path))
+    peer = type(peer)(index_dir=folder, eos_token_id=WORDS - 1, vocab_size=65535)
+    ours = InfiniGramEngine(index_dir=folder, eos_token_id=WORDS - 1)
+    for prompt in prompts(files[1::2], 5000, 4):
+        compare(files[0::2], peer, ours, prompt)
 
 
 @pytest.mark.parametrize("support", [1, 2, 3, 7, 10, 20, 50, 333, 1000])
@@ -248,7 +327,7 @@ def test_equal_approximations(both, support):
 def test_equal_documents(both):
     docs, peer, ours = both
     drop = ("metadata", "needle_offset")  # which wraps round there for a separator
-    for rank in range(0, 69_000, 2801):
+    for rank in range(0, 69_000, 7001):
         for size in (1, 6, 7, 100):
             assert fields(ours.get_doc_by_rank(0, rank, size), drop) == fields(
                 peer.get_doc_by_rank(0, rank, size), drop
@@ -311,3 +390,25 @@ def test_where_the_package_errs(package):
     assert ours.prob(last, EOS)["cont_cnt"] == exact[EOS]["cont_cnt"]
     assert peer.prob(last, EOS)["cont_cnt"] < exact[EOS]["cont_cnt"]  # without ends of documents
     assert peer.count([0xFFFF])["count"] == len(docs) and ours.count([0xFFFF])["count"] == 0
+
+
+def test_equal_where_documents_are_taken_down(package, tmp_path):
+    docs, _ = package
+    from infini_gram.engine import InfiniGramEngineDiff as Peer
+
+    whole = str(index_with_its_tool(docs, tmp_path))
+    (tmp_path / "taken").mkdir()
+    taken = str(index_with_its_tool([docs[0]], tmp_path / "taken"))
+    peer = Peer(whole, taken, eos_token_id=UNSEEN, vocab_size=65535)
+    ours = InfiniGramEngineDiff(whole, taken, eos_token_id=UNSEEN)
+    for text in (docs[0][40:80], docs[2][9:60], docs[0][7:20] + docs[4][7:20]):
+        assert ours.creativity(text) == peer.creativity(text)
+        assert ours.count(text[:2]) == peer.count(text[:2])
+    for doc, begin in ((0, 1), (2, len(docs[0]) + 3), (4, len(docs[0]) + len(docs[2]) + 6)):
+        for offset in (30, 200):
+            span = docs[doc][offset : offset + 12]
+            where = {"s": 0, "ptr": 2 * (begin + offset)}
+            request = {"docs": [where], "span_ids": span, "needle_len": 12, "max_ctx_len": 9}
+            assert ours.get_docs_by_ptrs_2_grouped([request]) == peer.get_docs_by_ptrs_2_grouped(
+                [request]
+            )

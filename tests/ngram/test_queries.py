@@ -1,6 +1,7 @@
 """Every query against plain Python over lists, on every corpus and shard count."""
 
 import random
+from collections import Counter
 
 import pytest
 import torch
@@ -90,6 +91,41 @@ def test_distribution(corpus):
         assert sum(expected.values()) == int(found.den[i])
         if expected:
             assert abs(sum(found.probs(i).values()) - 1) < 1e-12
+
+
+@pytest.mark.parametrize("in_order", [True, False], ids=["native", "foreign"])
+def test_distribution_of_large_ranges(in_order):
+    """Behind frequent strings, shorter and longer than a key, some of which end documents."""
+    draw = random.Random(7)
+    docs = [[int(draw.paretovariate(0.6)) % 500 for _ in range(n)] for n in (9000, 0, 20_000, 1)]
+    docs += [[1, 1, 1, 1, 1, 1, t] for t in range(400)] + [[1] * 6] * 90
+    corpus = Corpus("large", docs, 500, eos_id=499)
+    index = corpus.index() if in_order else Index(foreign(corpus))
+    contexts = [[1], [2], [1, 1], [1, 1, 1], [1] * 4, [1] * 5, [1] * 6]
+    found = index.ntd([*contexts, []])
+    for i, context in enumerate(contexts):
+        size, expected = len(context), Counter()
+        for doc in docs:
+            for at in range(len(doc) - size + 1):
+                if doc[at : at + size] == context:
+                    expected[doc[at + size] if at + size < len(doc) else 499] += 1
+        assert found.counts(i) == expected and int(found.den[i]) == expected.total() > 90
+    if in_order:
+        assert found.counts(len(contexts)) == Counter(t for doc in docs for t in doc)
+    else:
+        assert sum(found.counts(len(contexts)).values()) == sum(map(len, docs)) + len(docs)
+
+
+@pytest.mark.parametrize("docs", [[], [[], [], []]], ids=["no-documents", "empty-documents"])
+def test_nothing_at_all(docs):
+    index = Corpus("nothing", docs, 5, eos_id=1).index()
+    assert index.count([]) == 0 == index.count([3]) and index.num_docs == len(docs)
+    assert index.count([[], [1, 2]]).tolist() == [0, 0]
+    assert index.infgram_prob([1, 2], 3).prob == -1.0 == index.prob([], 0).prob
+    for found in (index.ntd([[], [1]]), index.infgram_ntd([[], [1]])):
+        assert found.crow.tolist() == [0, 0, 0] and found.den.tolist() == [0, 0]
+    assert index.score([1, 2]).prob.tolist() == [-1.0, -1.0]
+    assert index.creativity([1, 2]) == [0, 1] and not index.sample_docs([1])
 
 
 @each_corpus

@@ -9,6 +9,8 @@ conjunctions, documents and creativity. What differs, on purpose:
 - a truncated or foreign file raises ``CorruptIndexError`` when opened;
 - documents of a search, and the samples of large clauses, are drawn by ``seed``;
 - ``attribute`` is not there yet and says so.
+
+``InfiniGramEngineDiff`` takes a second index, of documents that are not to be shown any more.
 """
 
 from collections.abc import Sequence
@@ -410,6 +412,79 @@ class InfiniGramEngine:
         windows = [(s, int(left)) for s, w in enumerate(found.windows) for left in w[:, 0]]
         head: Response = {"cnt": found.count, "approx": found.approx}
         return head | self._drawn(windows, number, size)
+
+
+class InfiniGramEngineDiff(InfiniGramEngine):
+    """An index beside one of documents that have been taken down.
+
+    As there, counts and distributions are those of the first index. ``creativity`` looks at what
+    occurs more often than in the second, and documents that the second holds come back blocked.
+    """
+
+    def __init__(
+        self,
+        index_dir: str | list[str],
+        index_dir_diff: str | list[str],
+        eos_token_id: int,
+        *args: Any,
+        **kwargs: Any,
+    ) -> None:
+        """Open both; the other arguments, and what is raised, as of ``InfiniGramEngine``."""
+        super().__init__(index_dir, eos_token_id, *args, **kwargs)
+        self._taken = InfiniGramEngine(index_dir_diff, eos_token_id, *args, **kwargs).index
+
+    def creativity(self, input_ids: list[int]) -> Response:
+        """``rs``: for every start l the largest r such that ``input_ids[l:r]`` is left."""
+        if bad := self._bad_ids("input_ids", input_ids):
+            return bad
+        ends, beyond = list(range(len(input_ids))), [len(input_ids) + 1] * len(input_ids)
+        while open_ones := [i for i, end in enumerate(ends) if end + 1 < beyond[i]]:
+            tried = [(ends[i] + beyond[i]) // 2 for i in open_ones]
+            rows = [input_ids[i:r] for i, r in zip(open_ones, tried, strict=True)]
+            left = (self.index.count(rows) - self._taken.count(rows)).tolist()
+            for i, r, count in zip(open_ones, tried, left, strict=True):
+                (ends if count > 0 else beyond)[i] = r
+        return {"rs": ends}
+
+    def get_docs_by_ptrs_2_grouped(self, requests: Sequence[dict[str, Any]]) -> Any:
+        """``get_doc_by_ptr_2`` of each of ``docs`` (``s``, ``ptr``) of each request.
+
+        ``span_ids`` are the tokens at the pointers, ``needle_len`` and ``max_ctx_len`` as there. A
+        document of which the second index shows the same tokens around the span is blocked: it
+        comes without tokens.
+        """
+        found = []
+        for request in requests:
+            needle, context = request["needle_len"], request["max_ctx_len"]
+            shown = _all(
+                self.get_doc_by_ptr_2(doc["s"], doc["ptr"], needle, context)
+                for doc in request["docs"]
+            )
+            if isinstance(shown, dict):
+                return shown
+            for doc in shown:
+                if self._is_taken(doc, request["span_ids"], context):
+                    doc.update(blocked=True, token_ids=[])
+            found.append(shown)
+        return found
+
+    def _is_taken(self, doc: Response, span: list[int], context: int) -> bool:
+        window, before = doc["token_ids"], doc["needle_offset"]
+        if not span or window[before : before + len(span)] != span:
+            return False
+        begins, ends = before < context, len(window) - before - len(span) < context
+        for shard, positions in enumerate(self._taken.positions(window)):
+            row = self._taken.tensors.shards[shard].tolist()
+            starts = self._taken.tensors.docs[row[5] : row[5] + row[6] + 1]
+            doc_of = torch.searchsorted(starts, positions, right=True) - 1
+            same = torch.ones_like(positions, dtype=torch.bool)
+            if begins:
+                same &= starts[doc_of] + 1 == positions
+            if ends:
+                same &= starts[doc_of + 1] == positions + len(window)
+            if bool(same.any()):
+                return True
+        return False
 
 
 def _all(results: Any) -> Any:

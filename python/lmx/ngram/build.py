@@ -253,13 +253,21 @@ def _prepare(work: Path, options: BuildOptions, resume: bool) -> None:
     """Make the folder of the build, or take over that of an interrupted one."""
     owner = work / _OWNER
     if work.exists() or work.is_symlink():
-        if work.is_symlink() or not (owner.is_file() or is_index(work)):
+        if work.is_symlink() or not _is_ours(work):
             raise ValueError(f"build: {work} is in the way and not ours")
         if resume and owner.is_file() and _is_same(owner, options):
             return
         shutil.rmtree(work)
     work.mkdir()
     write_json(owner, {"parameters": _parameters(options)})
+
+
+def _is_ours(work: Path) -> bool:
+    """Whether a build has made this folder: it may have been killed before it could say so."""
+    if not work.is_dir():
+        return False
+    begun = {path.name for path in work.iterdir()} <= {_OWNER + ".new"}
+    return begun or (work / _OWNER).is_file() or is_index(work)
 
 
 def _is_same(owner: Path, options: BuildOptions) -> bool:

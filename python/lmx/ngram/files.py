@@ -6,6 +6,8 @@ vocabulary size, separator, trailer offset (uint64), zeros, and the crc32c of al
 last 4 bytes. The trailer is a crc32c for every 16 MiB of payload.
 """
 
+import contextlib
+import fcntl
 import json
 import os
 import struct
@@ -16,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from .. import _C
-from ..errors import CorruptIndexError, VersionError
+from ..errors import BuildInProgressError, CorruptIndexError, VersionError
 
 MAGIC = b"LMXNGRM1"
 FORMAT_VERSION = 1
@@ -81,6 +83,41 @@ def sync_folder(path: Path) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
+
+
+class ReadLock:
+    """A shared lock on a file, for as long as this object lives.
+
+    It tells programs that change or truncate files in place, and ask for an exclusive lock before,
+    that somebody maps them. A build does not ask: it publishes a new folder, and readers keep what
+    they have mapped.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Take the lock; none where the file or the file system has none.
+
+        Raises:
+            BuildInProgressError: another program holds the file exclusively.
+        """
+        self._fd = -1
+        with contextlib.suppress(OSError):
+            self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            if self._fd >= 0:
+                fcntl.flock(self._fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self.release()
+            raise BuildInProgressError(f"{path}: another program is changing the index") from None
+        except OSError:  # no locks here
+            self.release()
+
+    def release(self) -> None:
+        """Drop the lock."""
+        if self._fd >= 0:
+            os.close(self._fd)
+        self._fd = -1
+
+    __del__ = release
 
 
 def write_file(path: Path, header: Header, payload: "np.ndarray[Any, Any]") -> None:

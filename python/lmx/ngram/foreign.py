@@ -105,7 +105,7 @@ def _sizes(shard: dict[str, Path], width: int) -> tuple[int, int, int]:
     if text == 0 or text % width:
         raise CorruptIndexError(f"{shard['tokenized']}: {text} bytes are no tokens of {width}")
     tokens = text // width
-    if table % tokens or not 1 <= table // tokens <= 8:
+    if table % tokens or not 1 <= table // tokens <= 8 or 256 ** (table // tokens) < text:
         raise CorruptIndexError(f"{shard['table']}: {table} bytes for {tokens} tokens")
     if offset % 8:
         raise CorruptIndexError(f"{shard['offset']}: {offset} bytes are no offsets")

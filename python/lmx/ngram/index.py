@@ -345,8 +345,10 @@ class Index:
     def distribution(self, rng: Tensor, length: Tensor, *, max_support: int = 0) -> Distribution:
         """The distributions behind strings of which the ranges and lengths are known."""
         rows = len(length)
-        ranks = (rng[..., 1] - rng[..., 0]).sum(-1).clamp(max=self.vocab_size + 1)
-        capacity = min(int(ranks.sum()), 512 * rows + 4096)
+        ranks = (rng[..., 1] - rng[..., 0]).sum(-1).clamp(min=0)
+        # Distinct tokens grow as a power of the text (Heaps); a wrong guess costs a second run.
+        guess = (16 + 2 * ranks.double() ** 0.7).minimum(ranks).clamp(max=self.vocab_size + 1)
+        capacity = int(guess.sum().ceil())
         while True:
             status = self._status(rows)
             crow, tok, num, den, approx = ops.ntd(
@@ -546,6 +548,8 @@ def open_index(
 
     Raises:
         CorruptIndexError, VersionError: a file is not what it should be; the message names it.
+        BuildInProgressError: another program holds an index's manifest exclusively; a mapped index
+            holds it shared.
         ValueError: the indexes, or the caller's expectations, do not match.
     """
     if mode not in ("mmap", "ram", "cuda") or verify_level not in ("quick", "full"):
@@ -568,5 +572,8 @@ def open_index(
             raise ValueError(f"open: expected {name} {wanted}, got {first.get(name)!r}")
     tensors = load(parts, ram=mode != "mmap")
     verify(parts, tensors, verify_level)
+    if mode != "mmap":
+        for part in parts:
+            part.lock.release()
     index = Index(tensors, parts, strict=strict)
     return index.to("cuda") if mode == "cuda" else index

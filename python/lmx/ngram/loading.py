@@ -19,6 +19,7 @@ from .files import (
     HEADER_BYTES,
     MANIFEST,
     Header,
+    ReadLock,
     check_sums,
     file_name,
     read_header,
@@ -40,13 +41,15 @@ class Part:
     manifest: dict[str, Any]
     headers: list[dict[str, Header]]  # by shard
     sign: int
+    lock: ReadLock  # on the manifest, while files are read or mapped
 
 
 def read_part(path: str | os.PathLike[str], sign: int) -> Part:
     """Read and compare a folder's manifest and headers; file names are ours, not the manifest's."""
     folder = Path(path)
-    manifest = read_json(folder / MANIFEST)
     where = folder / MANIFEST
+    lock = ReadLock(where)
+    manifest = read_json(where)
     if manifest.get("format") != "lmxn":
         raise VersionError(f"{where}: expected format lmxn, got {manifest.get('format')!r}")
     if manifest.get("version") != FORMAT_VERSION or manifest.get("order") != ORDER:
@@ -58,7 +61,7 @@ def read_part(path: str | os.PathLike[str], sign: int) -> Part:
             headers.append(_headers(folder, number, shard, manifest))
     except (KeyError, TypeError, ValueError, AttributeError) as fault:
         raise CorruptIndexError(f"{where}: {type(fault).__name__}: {fault}") from None
-    return Part(folder, manifest, headers, sign)
+    return Part(folder, manifest, headers, sign, lock)
 
 
 def _headers(
