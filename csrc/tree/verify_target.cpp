@@ -97,7 +97,10 @@ int32_t target_walk(const VerifyTargetParams& p, int64_t seq, Span span, const T
   for (;;) {
     const int32_t node = walk.node;
     const float u = p.u_node[span.begin + node];
-    if (!is_uniform(u) || !target.weigh(node)) return kStatusBadValue;
+    if (!is_uniform(u) || !target.weigh(node)) {
+      p.walk.accept_length[seq] = walk.accepted;
+      return kStatusBadValue;
+    }
     const double total = target.total();
     const bool is_last = walk.accepted == p.walk.max_depth;
     Coin coin{-1, -1, kStatusOk};
@@ -138,7 +141,7 @@ void verify_target_cpu(const VerifyTargetParams& p) {
       const TreeView tree{w.tokens + span.begin, w.first_child + span.begin,
                           w.next_sibling + span.begin, span.size};
       const int32_t bits = target_walk(p, seq, span, tree);
-      if (bits & ~kStatusBadToken) clear_walk(w, seq);
+      if (bits & kStatusBadTree) clear_walk(w, seq);
       report(w.trees, seq, bits, kOp, [&] { return say_walk(bits); });
     }
   });

@@ -119,7 +119,10 @@ __device__ int32_t target_walk(const VerifyTargetParams& p, int64_t seq, Span sp
   for (int64_t accepted = 0;; ++accepted) {
     const float u = p.u_node[span.begin + node];
     const float* row = p.probs + (span.begin + node) * p.vocab_size;
-    if (!is_uniform(u) || !weigh(p, row, tree, sums)) return kStatusBadValue;
+    if (!is_uniform(u) || !weigh(p, row, tree, sums)) {
+      if (threadIdx.x == 0) p.walk.accept_length[seq] = walk.accepted;
+      return kStatusBadValue;
+    }
     const double total = row_total(p, sums, s);
     const bool is_last = accepted == p.walk.max_depth;
     if (threadIdx.x == 0)
@@ -157,7 +160,7 @@ __global__ void __launch_bounds__(kThreads) verify_target_kernel(VerifyTargetPar
   int32_t bits = span.bits;
   if (span.size > 0) bits |= target_walk(p, seq, span, tree, s);
   if (threadIdx.x != 0) return;
-  if (bits & ~kStatusBadToken) clear_walk(p.walk, seq);
+  if (bits & kStatusBadTree) clear_walk(p.walk, seq);
   if (bits && p.walk.trees.status) p.walk.trees.status[seq] |= bits;
 }
 }  // namespace

@@ -4,9 +4,9 @@
 //   accept_length[b] = a, the accepted nodes, the root not counted
 //   out_tokens[b]    : the tokens of the accepted nodes, the last token, then -1
 // so out_tokens[b, j] == tokens[path[b, j + 1]] for j < a. At depth max_depth no child is tried. A
-// sequence without rows, or with a bad tree, has accept_length 0 and -1 everywhere. Where a node
-// has no legal token after it, the walk ends with a bit in status; what was accepted stays, and
-// out_tokens[b, a] is -1.
+// sequence without rows, or with a bad tree, has accept_length 0 and -1 everywhere. Where the walk
+// comes to a node with no legal token after it, or with bad numbers, it ends with a bit in status:
+// what was accepted stays, and out_tokens[b, a] is -1.
 // Children follow their parent (a child's id is above it); siblings may be linked in any order.
 #pragma once
 #include "trees.h"

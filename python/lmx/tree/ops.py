@@ -124,7 +124,9 @@ def verify_target(
         threshold_acc: divides the children's running mass before it meets the coin; at least 1e-9.
 
     Returns:
-        As `verify_greedy`; one row that sums to 0 is a node that no token may follow.
+        As `verify_greedy`; a row that sums to 0 is a node that no token may follow. At a row with
+        NaN, inf or less than 0, or a coin outside [0, 1), the walk ends in the same way, with the
+        bit of a bad value.
 
     Source: Leviathan et al. 2023 (arXiv 2211.17192), the argument of appendix A.1, for a draft that
     is certain. Reference: ``lmx.tree.reference.verify_target``.
