@@ -25,6 +25,31 @@ struct Ops {
 
 STABLE_TORCH_LIBRARY(LMX_NAMESPACE, library) {  // lmx; lmx_simt in the test harness
   Ops m{library};
+  // tree: draft trees, verification, commit, drafts from recycled tokens              csrc/tree
+  m.def(
+      "tree_prepare(Tensor parents, Tensor indptr, int max_nodes, Tensor? tokens=None, "
+      "int vocab_size=0, Tensor(a!)? status=None) -> (Tensor depth, Tensor first_child, "
+      "Tensor next_sibling, Tensor ancestors)");
+  m.def(
+      "tree_verify_greedy(Tensor tokens, Tensor indptr, Tensor first_child, Tensor next_sibling, "
+      "Tensor target_ids, int max_depth, Tensor(a!)? status=None) -> (Tensor path, "
+      "Tensor accept_length, Tensor out_tokens)");
+  m.def(
+      "tree_verify_target(Tensor tokens, Tensor indptr, Tensor first_child, Tensor next_sibling, "
+      "Tensor target_probs, Tensor u_node, Tensor u_final, int max_depth, "
+      "float threshold_single=1.0, float threshold_acc=1.0, Tensor(a!)? status=None) -> "
+      "(Tensor path, Tensor accept_length, Tensor out_tokens)");
+  m.def(
+      "tree_commit(Tensor path, Tensor accept_length, Tensor indptr, Tensor block_table, "
+      "Tensor num_slots, int num_rows, int page_size, int num_pages, Tensor(a!)? status=None) -> "
+      "Tensor slot_mapping");
+  m.def(
+      "tree_recycle_expand(Tensor matrix, Tensor roots, Tensor template_parent, "
+      "Tensor template_rank, Tensor? sizes=None, Tensor? matrix_ids=None, Tensor(a!)? status=None) "
+      "-> (Tensor tokens, Tensor parents, Tensor indptr, Tensor nodes)");
+  m.def(
+      "tree_recycle_update(Tensor(a!) matrix, Tensor tokens, Tensor logits, Tensor indptr, "
+      "Tensor? path=None, Tensor? matrix_ids=None, Tensor(b!)? status=None) -> ()");
   // layerskip: the GEMM, norms and plans whose rows each have a weight group       csrc/layerskip
   m.def(
       "skip_plan(Tensor group, int num_groups, int block_m=128, Tensor? alias=None, "

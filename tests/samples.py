@@ -233,3 +233,6 @@ def samples_of(op: str) -> list[Sample]:
 
 
 import layerskip_samples  # noqa: E402  (it takes Sample from here)
+from tree.tree_samples import SAMPLES as TREE  # noqa: E402  (so do these)
+
+SAMPLES |= TREE

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "../common/parallel.h"
+#include "../common/tree_sum.h"
 #include "../common/vec.h"
 #include "rows.h"
 
@@ -108,16 +109,6 @@ inline float block_max(const float* x) {
   if (nan) return NAN;
   return fold(max(max(top[0], top[1]), max(top[2], top[3])),
               [](float a, float b) { return a > b ? a : b; });
-}
-
-// The fixed tree of draw.h over 256 floats.
-inline float tree_sum(const float* w) {
-  alignas(64) float half[kDrawBlock / 2];
-  for (int i = 0; i < kDrawBlock / 2; i += kLanes)
-    store(half + i, load(w + i) + load(w + i + kDrawBlock / 2));
-  for (int n = kDrawBlock / 4; n >= kLanes; n /= 2)
-    for (int i = 0; i < n; i += kLanes) store(half + i, load(half + i) + load(half + i + n));
-  return fold(load(half), [](float a, float b) { return a + b; });
 }
 
 struct BlockSum {

@@ -8,11 +8,12 @@
 #include <cuda_fp16.h>
 
 #include "../common/launch.h"
+#include "../common/tree_sum.cuh"
 #include "../common/warp.cuh"
 #include "rows.h"
 
 namespace lmx::vocab {
-constexpr int kPerLane = kDrawBlock / kWarpSize;
+constexpr int kPerLane = kDrawPerLane;
 
 template <typename F>
 void visit_cuda_dtype(DType dtype, const F& f) {
@@ -60,11 +61,6 @@ __device__ __forceinline__ void block_weights(const float (&logit)[kPerLane], fl
     const float x = exact::cap_logit(logit[k], scale);
     weight[k] = top > -INFINITY ? exact::weight(x, scale, top) : top != top ? top : 0.f;
   }
-}
-
-__device__ __forceinline__ float warp_tree_sum(const float (&w)[kPerLane]) {
-  static_assert(kPerLane == 8);
-  return warp_sum(((w[0] + w[4]) + (w[2] + w[6])) + ((w[1] + w[5]) + (w[3] + w[7])));
 }
 
 // A row's total from its blocks, by one warp; every lane gets it. The chunks' totals are left in

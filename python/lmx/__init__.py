@@ -45,7 +45,7 @@ no_cuda = _load_cuda()  # "" when the CUDA kernels are there, else why not
 if no_cuda and torch.cuda.is_available():
     warnings.warn(f"lmx has no CUDA kernels: {no_cuda}", RuntimeWarning, stacklevel=2)
 
-from . import _pure, decode, grammar, hf, layerskip, models, ngram, vocab  # noqa: E402
+from . import _pure, decode, grammar, hf, layerskip, models, ngram, tree, vocab  # noqa: E402
 from .decode import Engine, Generation, Sampling, generate, score  # noqa: E402
 from .errors import Error  # noqa: E402
 from .models import load  # noqa: E402
@@ -67,5 +67,6 @@ __all__ = [
     "ngram",
     "no_cuda",
     "score",
+    "tree",
     "vocab",
 ]

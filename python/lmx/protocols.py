@@ -213,10 +213,16 @@ class Drafter(Protocol):
         """
         ...
 
-    def observe_prompt(self, row: int, tokens: Tensor, hidden: Mapping[int, Tensor]) -> None:
+    def observe_prompt(
+        self, row: int, start: int, tokens: Tensor, hidden: Mapping[int, Tensor]
+    ) -> None:
         """Learn from a part of the prompt of request ``row``: ``tokens [T]`` and its tapped rows.
 
-        The first part of a new request has position 0; whatever ``row`` held is forgotten then.
+        Args:
+            row: the request's row.
+            start: position of the part's first token. At 0 whatever ``row`` held is forgotten.
+            tokens: ``[T]``, int64.
+            hidden: rows ``[T, hidden]`` after each layer of ``taps``.
         """
         ...
 
@@ -247,7 +253,9 @@ class NoDrafter:
     ) -> None:
         """Learn nothing."""
 
-    def observe_prompt(self, row: int, tokens: Tensor, hidden: Mapping[int, Tensor]) -> None:
+    def observe_prompt(
+        self, row: int, start: int, tokens: Tensor, hidden: Mapping[int, Tensor]
+    ) -> None:
         """Learn nothing."""
 
 
