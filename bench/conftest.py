@@ -21,6 +21,7 @@ from .roof import bandwidth
 
 HERE = Path(__file__).parent
 ROOMS = ("attention", "kvcache", "tree", "layerskip", "grammar", "ngram", "vocab", "decode")
+MORE = ("grammar_schema",)  # a room's second file
 RESULTS = pytest.StashKey[list[Figures]]()
 
 
@@ -28,6 +29,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("benchmark")
     group.addoption(
         "--gates", action="store_true", help="exit 1 if a gate fails or none was measured"
+    )
+    group.addoption("--schemas", metavar="DIR", help="files with schemas and instances to measure")
+    group.addoption(
+        "--static", action="store_true", help="XGrammar's ahead-of-time masks too: slow"
     )
     text = "measure lmx and the best torch way with N threads too; 1 = do not (default: 2)"
     group.addoption("--more-threads", type=int, default=2, metavar="N", help=text)
@@ -39,7 +44,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
     """Take the rooms' files, though they are not called test_*.py."""
-    if file_path.parent != HERE or file_path.suffix != ".py" or file_path.stem not in ROOMS:
+    if file_path.parent != HERE or file_path.suffix != ".py" or file_path.stem not in ROOMS + MORE:
         return None
     if parent.session.isinitpath(file_path):  # named on the command line: pytest has it already
         return None

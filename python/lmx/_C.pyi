@@ -116,6 +116,7 @@ class grammar:
 
         warnings: list[str]
         num_rules: int
+        key: str  # equal keys mean equal languages
         @staticmethod
         def from_ebnf(text: str, root: str = "root") -> grammar.Grammar: ...
         @staticmethod
@@ -126,6 +127,32 @@ class grammar:
         def union(grammars: Sequence[grammar.Grammar]) -> grammar.Grammar: ...
         @staticmethod
         def concat(grammars: Sequence[grammar.Grammar]) -> grammar.Grammar: ...
+
+    class SchemaOptions:
+        """How a JSON schema is read; see Grammar.from_json_schema."""
+
+        any_order: bool
+        strict: bool
+        lenient: bool
+        integer_fraction: bool
+        every_escape: bool
+        formats: str
+        gap: str
+        item_separator: str
+        key_separator: str
+        indent: int
+        registry: list[tuple[str, str]]
+        def __init__(self) -> None: ...
+
+    @staticmethod
+    def schema_grammar(text: str, options: grammar.SchemaOptions) -> grammar.Grammar: ...
+    @staticmethod
+    def explain_schema(text: str, options: grammar.SchemaOptions) -> list[str]: ...
+
+    @staticmethod
+    def structural_tag(
+        text: str, options: grammar.SchemaOptions, token_of: Callable[[str], int]
+    ) -> grammar.Grammar: ...
 
     class CompiledGrammar:
         """A grammar over a vocabulary; threads may share it. ``Compiler.compile`` makes one."""

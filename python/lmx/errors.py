@@ -29,6 +29,14 @@ class UnsupportedRegexError(GrammarError):
     """A pattern with something that no automaton can do, such as a backreference; says where."""
 
 
+class UnsupportedSchemaError(GrammarError):
+    """A keyword of a JSON schema that cannot be honoured exactly: its pointer and the reason."""
+
+
+class UnsatisfiableSchemaError(GrammarError):
+    """A JSON schema that no value fits, or that refers to itself without end."""
+
+
 class GrammarLimitError(GrammarError):
     """A budget of states, steps or time is used up; the matcher is as it was before the call."""
 

@@ -2,6 +2,7 @@
 #include "arena.h"
 
 #include <algorithm>
+#include <array>
 #include <chrono>
 
 #include "charset.h"
@@ -269,31 +270,36 @@ void Arena::fill_row(int32_t c) {
   auto row = std::make_unique<std::atomic<int32_t>[]>(256);
   std::vector<const int32_t*> next;
   std::vector<int32_t> frames;
+  std::array<uint64_t, 256> kind{};  // a hash of where they lead
   for (int32_t i = 0; i < config.count; ++i) {
     const State& state = states_.get(config.items[i].state);
     if (!state.next) continue;
     next.push_back(state.next.get());
     frames.push_back(config.items[i].frame);
+    for (int b = 0; b < 256; ++b)
+      kind[b] = kind[b] * 0x9E3779B97F4A7C15ull + static_cast<uint32_t>(next.back()[b] + 1);
   }
-  std::vector<int> known;  // bytes whose step was computed; the first of each kind
+  std::array<int16_t, 512> first_of;  // by hash: the first byte of each kind
+  first_of.fill(-1);
   for (int b = 0; b < 256; ++b) {
-    int like = -1;
-    for (size_t k = known.size(); k-- > 0 && like < 0;) {
-      bool same = true;
-      for (size_t i = 0; i < next.size() && same; ++i) same = next[i][b] == next[i][known[k]];
-      if (same) like = known[k];
+    const auto same = [&](int other) {
+      for (const int32_t* to : next)
+        if (to[b] != to[other]) return false;
+      return true;
+    };
+    size_t slot = (kind[b] * 0xD6E8FEB86659FD93ull) >> 55;
+    while (first_of[slot] >= 0 && !(kind[b] == kind[first_of[slot]] && same(first_of[slot])))
+      slot = (slot + 1) & (first_of.size() - 1);
+    if (first_of[slot] >= 0) {
+      row[b].store(row[first_of[slot]].load(std::memory_order_relaxed), std::memory_order_relaxed);
+      continue;
     }
-    if (like < 0) {
-      meter.spend();
-      kernel_.clear();
-      for (size_t i = 0; i < next.size(); ++i)
-        if (next[i][b] != kNone) kernel_.push_back({next[i][b], frames[i]});
-      const int32_t to = kernel_.empty() ? kNone : close(false);
-      row[b].store(to, std::memory_order_relaxed);
-      known.push_back(b);
-    } else {
-      row[b].store(row[like].load(std::memory_order_relaxed), std::memory_order_relaxed);
-    }
+    first_of[slot] = static_cast<int16_t>(b);
+    kernel_.clear();
+    for (size_t i = 0; i < next.size(); ++i)
+      if (next[i][b] != kNone) kernel_.push_back({next[i][b], frames[i]});
+    if (!kernel_.empty()) meter.spend();
+    row[b].store(kernel_.empty() ? kNone : close(false), std::memory_order_relaxed);
   }
   bytes_ += 256 * sizeof(int32_t);
   config.row.store(row.get(), std::memory_order_release);

@@ -3,6 +3,8 @@
 
 #include <set>
 
+#include "lazy.h"
+
 namespace lmx::grammar {
 namespace {
 std::shared_ptr<Expr> make(Kind kind) {
@@ -103,6 +105,8 @@ class Printer {
   const Grammar& grammar_;
 };
 
+}  // namespace
+
 ExprPtr renumbered(const ExprPtr& e, int shift) {
   if (e->kind != Kind::rule && e->parts.empty()) return e;
   auto copy = std::make_shared<Expr>(*e);
@@ -110,8 +114,6 @@ ExprPtr renumbered(const ExprPtr& e, int shift) {
   for (auto& part : copy->parts) part = renumbered(part, shift);
   return copy;
 }
-}  // namespace
-
 ExprPtr literal(std::string text) {
   auto e = make(Kind::literal);
   e->text = std::move(text);
@@ -160,7 +162,21 @@ ExprPtr regex(std::string pattern, std::string flags) {
   return e;
 }
 
-std::string to_ebnf(const Grammar& grammar) {
+ExprPtr graph(std::vector<ExprPtr> parts, std::vector<Expr::Link> links) {
+  auto e = make(Kind::graph);
+  e->parts = std::move(parts);
+  e->links = std::move(links);
+  return e;
+}
+
+ExprPtr machine(std::shared_ptr<ByteMachine> machine) {
+  auto e = make(Kind::machine);
+  e->machine = std::move(machine);
+  return e;
+}
+
+std::string to_ebnf(const Grammar& given) {
+  const Grammar grammar = written_out(given);
   const Printer printer(grammar);
   std::string s;
   for (size_t i = 0; i < grammar.rules.size(); ++i) {  // the root first
@@ -176,7 +192,9 @@ Grammar combine(const std::vector<const Grammar*>& grammars, Kind kind) {
   std::set<std::string> names{"root"};
   out.rules.push_back({"root", nullptr});
   std::vector<ExprPtr> roots;
-  for (const Grammar* g : grammars) {
+  for (const Grammar* given : grammars) {
+    const Grammar made = given->factory ? given->factory->grammar() : Grammar{};
+    const Grammar* g = given->factory ? &made : given;
     const int shift = static_cast<int>(out.rules.size());
     roots.push_back(rule_ref(g->root + shift));
     for (const Rule& rule : g->rules) {

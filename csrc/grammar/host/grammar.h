@@ -13,6 +13,8 @@
 
 namespace lmx::grammar {
 struct Expr;
+struct ByteMachine;
+class RuleFactory;
 using ExprPtr = std::shared_ptr<const Expr>;
 constexpr int64_t kUnbounded = -1;
 
@@ -26,6 +28,8 @@ enum class Kind {
   regex,      // text is a pattern of regex.h, flags its flags
   substring,  // a contiguous run of strings
   dispatch,   // free text in which strings[i] is followed by parts[i]
+  graph,      // parts[i] leads from state links[i].from to links[i].to; 0 is the start, 1 the end
+  machine,    // the language of an automaton (lazy.h)
   tokens,     // one token, by id
   not_tokens  // one token that is none of these, nor a stop token
 };
@@ -40,6 +44,11 @@ struct Expr {
   std::vector<std::string> strings, excludes;
   std::vector<int32_t> ids;
   bool loop = true;  // dispatch: free text goes on after a part
+  std::shared_ptr<ByteMachine> machine;
+  struct Link {
+    int from, to;
+  };
+  std::vector<Link> links;
 };
 
 struct Rule {
@@ -51,6 +60,7 @@ struct Grammar {
   std::vector<Rule> rules;
   int root = 0;
   std::vector<std::string> warnings;
+  std::shared_ptr<const RuleFactory> factory;  // makes the rules, which are then none (lazy.h)
 };
 
 ExprPtr literal(std::string text);
@@ -60,11 +70,15 @@ ExprPtr choice(std::vector<ExprPtr> parts);
 ExprPtr repeat(ExprPtr part, int64_t min, int64_t max);
 ExprPtr rule_ref(int rule);
 ExprPtr regex(std::string pattern, std::string flags);
+ExprPtr graph(std::vector<ExprPtr> parts, std::vector<Expr::Link> links);
+ExprPtr machine(std::shared_ptr<ByteMachine> machine);
 
 // Throws GrammarSyntaxError with line and column, or GrammarError naming a rule.
 Grammar parse_ebnf(std::string_view text, const std::string& root);
 std::string to_ebnf(const Grammar& grammar);
 
+// The expression with its rules' numbers moved up.
+ExprPtr renumbered(const ExprPtr& e, int shift);
 // The language of any one of several grammars, or of all of them one after the other.
 Grammar combine(const std::vector<const Grammar*>& grammars, Kind kind);
 

@@ -1,8 +1,9 @@
 // grammar/host/lower.cpp: from expressions to one nondeterministic automaton.
 #include <algorithm>
+#include <functional>
 #include <map>
 
-#include "program.h"
+#include "lazy.h"
 #include "regex.h"
 
 namespace lmx::grammar {
@@ -17,23 +18,42 @@ class Lowering {
   Lowering(const Grammar& grammar, const Budget& budget, Program& program)
       : grammar_(grammar), budget_(budget), program_(program) {}
 
+  // One rule alone; `rule_of` gives the rules that it calls.
+  Lowering(const Grammar& grammar, const Budget& budget, Program& program,
+           const std::function<int32_t(int)>& rule_of)
+      : grammar_(grammar), budget_(budget), program_(program), rule_of_call_(&rule_of) {}
+
+  void run_one(int32_t rule, const Expr& body) {
+    const int32_t start = program_.new_state(), final = program_.new_state();
+    program_.rules[rule].start = start;
+    program_.rules[rule].final = final;
+    add(body, start, final);
+    finish();
+  }
+
   void run() {
     measure();
     rule_of_.assign(grammar_.rules.size(), -1);
     program_.root = need_rule(grammar_.root);
+    finish();
+  }
+
+ private:
+  void finish() {
     for (size_t i = 0; i < queue_.size(); ++i) {  // grows as rules are called
       const auto [r, body] = queue_[i];
       const int32_t start = program_.new_state(), final = program_.new_state();
       program_.rules[r].start = start;
       program_.rules[r].final = final;
-      if (program_.rules[r].body >= 0)
+      if (program_.rules[r].machine)
+        add_first_bytes(*program_.rules[r].machine, start, final);
+      else if (program_.rules[r].body >= 0)
         add_counted(r, start, final);
       else
         add(*body, start, final);
     }
   }
 
- private:
   // ---- which rules are copied to where they are called -----------------------------------------
   static void visit_calls(const Expr& e, const auto& f) {
     if (e.kind == Kind::rule) f(e.rule);
@@ -83,11 +103,13 @@ class Lowering {
     switch (e.kind) {
       case Kind::literal: return static_cast<int64_t>(e.text.size());
       case Kind::chars: return 1;
-      case Kind::rule: return inlined_[e.rule] ? size_[e.rule] : 1;
+      case Kind::rule: return !rule_of_call_ && inlined_[e.rule] ? size_[e.rule] : 1;
+      case Kind::machine: return 1;
       case Kind::repeat:
         return is_unrolled(e, size) ? std::max<int64_t>({1, e.min, e.max}) * size : 1;
       case Kind::regex: return static_cast<int64_t>(e.text.size()) + 1;
       case Kind::sequence:
+      case Kind::graph:
       case Kind::choice: return size;
       default: return 100 + size;
     }
@@ -107,6 +129,7 @@ class Lowering {
     return r;
   }
   int32_t need_rule(int written) {
+    if (rule_of_call_) return (*rule_of_call_)(written);
     if (rule_of_[written] < 0)
       rule_of_[written] = new_rule(grammar_.rules[written].name, grammar_.rules[written].body);
     return rule_of_[written];
@@ -149,6 +172,13 @@ class Lowering {
       case Kind::repeat: return add_repeat(e, from, to);
       case Kind::rule: return add_call(e.rule, from, to);
       case Kind::regex: return add_regex(e, from, to);
+      case Kind::graph: return add_graph(e, from, to);
+      case Kind::machine: {
+        const int32_t r = new_rule("(automaton)", nullptr);
+        program_.rules[r].machine = e.machine;
+        program_.nfa[from].calls.push_back({r, to});
+        return;
+      }
       case Kind::substring: return add_substring(e, from, to);
       case Kind::dispatch: return add_dispatch(e, from, to);
       case Kind::tokens:
@@ -171,16 +201,16 @@ class Lowering {
   }
 
   void add_call(int written, int32_t from, int32_t to) {
-    if (inlined_[written]) return add(*grammar_.rules[written].body, from, to);
+    if (!rule_of_call_ && inlined_[written]) return add(*grammar_.rules[written].body, from, to);
     program_.nfa[from].calls.push_back({need_rule(written), to});
   }
 
   void add_repeat(const Expr& e, int32_t from, int32_t to) {
     const Expr& part = *e.parts[0];
     if (!is_unrolled(e, size_of(part))) {
+      const int32_t counted = new_rule("(counted)", nullptr);  // before its body: see lazy.h
       const bool is_rule = part.kind == Kind::rule;
       const int32_t body = is_rule ? need_rule(part.rule) : new_rule("(repeated)", e.parts[0]);
-      const int32_t counted = new_rule("(counted)", nullptr);
       program_.rules[counted].body = body;
       program_.rules[counted].min = e.min;
       program_.rules[counted].max = e.max;
@@ -241,6 +271,25 @@ class Lowering {
     }
   }
 
+  void add_graph(const Expr& e, int32_t from, int32_t to) {
+    std::vector<int32_t> states{from, to};
+    const auto state = [&](int i) {
+      while (states.size() <= static_cast<size_t>(i)) states.push_back(program_.new_state());
+      return states[i];
+    };
+    for (size_t i = 0; i < e.parts.size(); ++i) {
+      const int32_t begin = state(e.links[i].from), end = state(e.links[i].to);
+      add(*e.parts[i], begin, end);
+    }
+  }
+
+  // For analysis an automaton is its first byte.
+  void add_first_bytes(ByteMachine& machine, int32_t start, int32_t final) {
+    for (int b = 0; b < 256; ++b)
+      if (const auto byte = static_cast<uint8_t>(b); machine.next(0, byte) >= 0)
+        program_.nfa[start].bytes.push_back({byte, byte, final});
+  }
+
   void add_dispatch(const Expr& e, int32_t from, int32_t to);
 
   const Grammar& grammar_;
@@ -251,6 +300,7 @@ class Lowering {
   std::vector<bool> inlined_;
   std::vector<int32_t> rule_of_;  // of a written rule; -1 before its first call
   std::vector<std::pair<int32_t, ExprPtr>> queue_;
+  const std::function<int32_t(int)>* rule_of_call_ = nullptr;
   int64_t edges_ = 0;
 };
 
@@ -343,6 +393,11 @@ void lower(const Grammar& grammar, const Budget& budget, Program& program) {
   Lowering(grammar, budget, program).run();
 }
 
+void lower_rule(int32_t rule, const Expr& body, const std::function<int32_t(int)>& rule_of,
+                const Budget& budget, Program& program) {
+  Lowering({}, budget, program, rule_of).run_one(rule, body);
+}
+
 // The set as a small tree over bytes whose equal ends are one state.
 void add_chars(Program& program, const CharSet& set, int32_t from, int32_t to) {
   const std::vector<ByteRanges> all = utf8_ranges(set);
@@ -371,6 +426,7 @@ void add_chars(Program& program, const CharSet& set, int32_t from, int32_t to) {
 }
 
 Program compile(const Grammar& grammar, const Budget& budget) {
+  if (grammar.factory) return grammar.factory->program(budget);
   Program program;
   lower(grammar, budget, program);
   analyse(program, budget);

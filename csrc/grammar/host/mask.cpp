@@ -6,142 +6,218 @@
 
 namespace lmx::grammar {
 namespace {
-constexpr size_t kMaxIds = 1000;  // a longer list becomes bits
-constexpr int kMinAlphabet = 12;  // a loop over fewer bytes is not worth a table
-constexpr size_t kCheapIds = 64;  // so many bits set one by one beat a second copy of a row
-constexpr int kMaxChain = 4;      // counted rules that are walked together with their body
+constexpr size_t kMaxIds = 1000;     // a longer list becomes bits
+constexpr int kMinFirst = 4;         // a base that begins with fewer bytes is not worth a table,
+constexpr int kMinAlphabet = 12;     // nor one over fewer bytes,
+constexpr int32_t kMinBelow = 512;   // nor one for fewer nodes
+constexpr size_t kCheapIds = 64;     // so many bits set one by one beat a second copy of a row
+constexpr int kMaxChain = 4;         // counted rules that are walked together with their body
+constexpr size_t kMaxRests = 4000;   // more are not worth their tables
+constexpr int kMaxRestsDepth = 200;  // of frames that one token returns through
 }  // namespace
+
+// ---- token sets ------------------------------------------------------------------------------
+void TokenSetBuilder::make_bits() {
+  if (own_) return;
+  own_ = shared_ ? std::make_shared<Bits>(*shared_) : std::make_shared<Bits>(num_words_, 0);
+  shared_ = nullptr;
+  for (const int32_t t : ids_) set_bit(own_->data(), t);
+  ids_.clear();
+}
+
+void TokenSetBuilder::add(const int32_t* begin, const int32_t* end) {
+  if (!own_ && ids_.size() + (end - begin) > kMaxIds) make_bits();
+  if (!own_) return static_cast<void>(ids_.insert(ids_.end(), begin, end));
+  for (uint32_t* words = own_->data(); begin < end; ++begin) set_bit(words, *begin);
+}
+
+void TokenSetBuilder::add(const std::shared_ptr<const Bits>& bits) {
+  if (!own_ && !shared_) return static_cast<void>(shared_ = bits);
+  make_bits();
+  uint32_t* to = own_->data();
+  const uint32_t* from = bits->data();
+  for (int32_t w = 0; w < num_words_; ++w) to[w] |= from[w];
+}
+
+TokenSet TokenSetBuilder::build() {
+  ids_.shrink_to_fit();
+  if (own_) return {std::move(own_), {}};
+  return {std::move(shared_), std::move(ids_)};
+}
 
 Masks::Masks(Arena& arena, const Vocabulary& vocabulary, const std::vector<Bits>& token_sets)
     : arena_(arena), vocabulary_(vocabulary), token_sets_(token_sets) {
   edge_sets_.resize(token_sets.size());
 }
 
-// ---- the walk --------------------------------------------------------------------------------
-// What is kept per depth of a walk through the trie.
-struct Masks::Walk {
-  std::vector<int32_t> config;
-  std::vector<uint8_t> byte;     // byte[d]: the one from depth d to d + 1
-  std::vector<bool> is_covered;  // the string so far lies within `base`
-  std::vector<int32_t> ends;     // depths at which the rule may have ended
-  std::vector<int32_t> ids;      // accepted tokens
-  std::vector<Rest> rests;
-  const std::bitset<256>& follow;
-  Alphabet base;         // strings over it are accepted without a walk, if it is not empty
-  int32_t onto = kNone;  // where they lead
+void Masks::account(const TokenSet& set) {
+  const bool is_own = set.bits && set.bits.use_count() == 1;
+  arena_.add_memory(set.ids.size() * 4 + sizeof(TokenSet) + 64 +
+                    (is_own ? set.bits->size() * 4 : 0));
+}
 
-  Walk(int32_t max_depth, const std::bitset<256>& follow_of_rule)
-      : config(max_depth + 1),
-        byte(max_depth + 1),
-        is_covered(max_depth + 1),
+// ---- the walk --------------------------------------------------------------------------------
+struct Masks::Walk {
+  struct Level {  // what is known at a depth of the trie, on the way to the node at hand
+    int32_t config;
+    const std::atomic<int32_t>* row;  // its steps; null: not made yet
+    bool is_covered;                  // the string since the base's node is in the base's table
+    bool is_end;                      // the rule may end here
+  };
+  std::vector<Level> levels;
+  std::vector<int32_t> ends;  // depths at which the rule may end and the byte there may follow it
+  std::vector<Rest> rests;
+  TokenSetBuilder accepted;
+  const std::bitset<256>* follow;  // of the rule; null: the configuration is a whole one
+  struct Region {                  // nodes before `end` are below one with a base
+    const Base* base;
+    int32_t depth, end;
+  };
+  std::vector<Region> regions;
+
+  Walk(const Vocabulary& vocabulary, const std::bitset<256>* follow_of_rule)
+      : levels(vocabulary.longest() + 1),
+        accepted(vocabulary.num_words()),
         follow(follow_of_rule) {}
 
+  void set(int32_t depth, int32_t config, const Arena& arena, bool is_covered) {
+    const Config& c = arena.config(config);
+    levels[depth] = {config, c.row.load(std::memory_order_relaxed), is_covered,
+                     follow && c.is_accepting};
+  }
+  // On the way from depth d by byte b to a node.
+  void leave_ends(int32_t d) {
+    while (!ends.empty() && ends.back() >= d) ends.pop_back();
+  }
+  void pass_end(int32_t d, uint8_t b) {
+    if (levels[d].is_end && (*follow)[b]) ends.push_back(d);
+  }
   // Nothing at or below the node can be read: what is left behind each end is kept.
   void keep(int32_t node) {
-    for (const int32_t end : ends)
-      if (follow[byte[end]]) rests.push_back({node, end});
+    for (const int32_t end : ends) rests.push_back({node, end});
   }
 };
 
-// The alphabet over which `from` goes to one configuration that then stays where it is.
-Alphabet Masks::first_loop(int32_t from, int32_t& onto) {
-  onto = kNone;
-  int best = 0;
+// Where most bytes lead from a configuration, if that stays where it is over an alphabet.
+Masks::Base Masks::find_base(int32_t from) {
   std::vector<std::pair<int32_t, int>> counts;
+  Base base;
+  int best = 0;
   for (int b = 0; b < 128; ++b) {
     const int32_t to = arena_.step(from, static_cast<uint8_t>(b));
     if (to == kNone) continue;
     size_t i = 0;
     while (i < counts.size() && counts[i].first != to) ++i;
     if (i == counts.size()) counts.push_back({to, 0});
-    if (++counts[i].second > best) best = counts[i].second, onto = to;
+    if (++counts[i].second > best) best = counts[i].second, base.onto = to;
   }
-  if (best < kMinAlphabet) return {};
-  const Alphabet& loop = arena_.loop(onto);
-  if (loop.count() < kMinAlphabet) return {};
-  Alphabet a = onto == from ? loop : arena_.loop_from(from, onto);
-  a.ascii_lo &= loop.ascii_lo;
-  a.ascii_hi &= loop.ascii_hi;
-  a.has_wide &= loop.has_wide;
-  return a.count() < kMinAlphabet ? Alphabet{} : a;
+  if (best < kMinFirst) return {};
+  base.rest = arena_.loop(base.onto);
+  if (base.rest.count() < kMinAlphabet) return {};
+  base.first = base.onto == from ? base.rest : arena_.loop_from(from, base.onto);
+  base.first.ascii_lo &= base.rest.ascii_lo;
+  base.first.ascii_hi &= base.rest.ascii_hi;
+  base.first.has_wide &= base.rest.has_wide;
+  return base.first.count() < kMinFirst ? Base{} : base;
+}
+
+const Masks::Base& Masks::base_of(int32_t from) {
+  const auto [it, is_new] = bases_.try_emplace(from);
+  if (is_new) {
+    const Base base = find_base(from);
+    return bases_[from] = base;
+  }
+  return it->second;
+}
+
+// The configuration of a node with much below it is set: what its base accepts is not walked.
+void Masks::enter(int32_t node, Walk& w) {
+  const TokenTrie::Node& n = vocabulary_.trie().nodes[node];
+  auto& level = w.levels[n.depth];
+  const Base& base = base_of(level.config);
+  if (base.onto == kNone) return;
+  level.is_covered = true;
+  level.row = arena_.config(level.config).row.load(std::memory_order_relaxed);
+  w.accepted.add(vocabulary_.within(node, base.first, base.rest));
+  w.regions.push_back({&base, n.depth, node + n.size});
 }
 
 // Nodes [begin, end), whose parents' configurations are known.
 void Masks::walk_below(int32_t begin, int32_t end, Walk& w) {
   const TokenTrie& trie = vocabulary_.trie();
-  const bool has_base = w.base.count() > 0;
-  const auto take = [&](int32_t first, int32_t last) {
-    for (int32_t k = first; k < last; ++k) w.ids.push_back(trie.tokens[k]);
-  };
+  const TokenTrie::Node* nodes = trie.nodes.data();
+  const int32_t* tokens = trie.tokens.data();
   int visited = 0;
   for (int32_t i = begin; i < end;) {
+    const TokenTrie::Node n = nodes[i];
+    const int32_t d = n.depth - 1;  // of the parent
+    Walk::Level& at = w.levels[d];
     if ((++visited & 4095) == 0) arena_.meter.check();
-    const int32_t d = trie.depth[i] - 1;  // of the parent
-    const int32_t at = w.config[d];
-    const uint8_t b = trie.byte[i];
-    while (!w.ends.empty() && w.ends.back() > d) w.ends.pop_back();
-    w.byte[d] = b;
-    if (has_base && w.is_covered[d] && (d == 0 || at == w.onto) && w.base.covers(trie.content[i])) {
-      i += trie.size[i];
-      continue;
+    while (!w.regions.empty() && i >= w.regions.back().end) w.regions.pop_back();
+    bool is_covered = false;
+    if (at.is_covered) {
+      const Walk::Region& region = w.regions.back();
+      const Base& base = *region.base;
+      is_covered = (d == region.depth ? base.first : base.rest).has(n.byte);
+      if (is_covered && (d == region.depth || at.config == base.onto) &&
+          base.rest.covers(trie.content[i])) {
+        i += n.size;
+        continue;
+      }
     }
-    const int32_t to = arena_.step(at, b);
+    int32_t to;
+    if (at.row) {
+      to = at.row[n.byte].load(std::memory_order_relaxed);
+    } else {
+      to = arena_.step(at.config, n.byte);
+      at.row = arena_.config(at.config).row.load(std::memory_order_relaxed);
+    }
+    if (w.follow) {
+      w.leave_ends(d);
+      w.pass_end(d, n.byte);
+      if (to == kNone) w.keep(i);
+    }
     if (to == kNone) {
-      if (!w.ends.empty()) w.keep(i);
-      i += trie.size[i];
+      i += n.size;
       continue;
     }
-    if (trie.size[i] > 4 && (to == at || arena_.config(at).loop) &&
-        arena_.loop(at).covers(trie.content[i])) {
-      take(trie.first[i], trie.first[i + trie.size[i]]);  // all below stays here
-      i += trie.size[i];
+    if (n.size > 4 && (to == at.config || arena_.config(at.config).loop) &&
+        arena_.loop(at.config).covers(trie.content[i])) {  // all below stays here
+      w.accepted.add(tokens + n.first, tokens + nodes[i + n.size].first);
+      i += n.size;
       continue;
     }
-    w.is_covered[d + 1] = w.is_covered[d] && w.base.has(b);
-    if (!w.is_covered[d + 1]) take(trie.first[i], trie.first[i + 1]);
-    if (arena_.config(to).is_accepting) w.ends.push_back(d + 1);
-    w.config[d + 1] = to;
+    w.set(n.depth, to, arena_, is_covered);
+    if (!is_covered) {
+      if (nodes[i + 1].first > n.first)
+        w.accepted.add(tokens + n.first, tokens + nodes[i + 1].first);
+      if (n.size >= kMinBelow) enter(i, w);
+    }
     ++i;
   }
 }
 
-void Masks::walk_all(int32_t from, Walk& w, TokenSet& accepted) {
-  w.config[0] = from;
-  w.base = first_loop(from, w.onto);
-  w.is_covered[0] = w.base.count() > 0;
-  if (w.is_covered[0]) accepted.base = &vocabulary_.within(w.base);
+void Masks::walk_all(int32_t from, Walk& w) {
+  w.set(0, from, arena_, false);
+  enter(0, w);
   walk_below(1, vocabulary_.trie().num_nodes(), w);
 }
 
 // The bytes from the offset up to the node's parent, then the node and all below.
 void Masks::walk_rest(Rest rest, int32_t from, Walk& w) {
   const TokenTrie& trie = vocabulary_.trie();
-  const int32_t node = rest.node, last = trie.depth[node] - 1;
-  const std::string_view path = vocabulary_.bytes(trie.tokens[trie.first[node]]);
+  const TokenTrie::Node& node = trie.nodes[rest.node];
+  const std::string_view path = vocabulary_.bytes(trie.tokens[node.first]);
   w.ends.clear();
-  w.config[rest.offset] = from;
-  for (int32_t d = rest.offset; d <= last; ++d) w.byte[d] = static_cast<uint8_t>(path[d]);
-  for (int32_t d = rest.offset; d < last; ++d) {
-    const int32_t to = arena_.step(w.config[d], w.byte[d]);
-    if (to == kNone) return w.keep(node);
-    w.config[d + 1] = to;
-    if (arena_.config(to).is_accepting) w.ends.push_back(d + 1);
+  w.set(rest.offset, from, arena_, false);
+  for (int32_t d = rest.offset; d < node.depth - 1; ++d) {
+    const auto b = static_cast<uint8_t>(path[d]);
+    const int32_t to = arena_.step(w.levels[d].config, b);
+    w.pass_end(d, b);
+    if (to == kNone) return w.keep(rest.node);
+    w.set(d + 1, to, arena_, false);
   }
-  walk_below(node, node + trie.size[node], w);
-}
-
-// A long list becomes bits.
-void Masks::pack(TokenSet& set) {
-  if (set.ids.size() > kMaxIds) {
-    set.own = std::make_unique<Bits>(vocabulary_.num_words(), 0);
-    if (set.base) *set.own = *set.base;
-    for (const int32_t t : set.ids) set_bit(set.own->data(), t);
-    set.ids.clear();
-    set.base = nullptr;
-    arena_.add_memory(set.own->size() * 4);
-  }
-  set.ids.shrink_to_fit();
-  arena_.add_memory(set.ids.size() * 4 + sizeof(TokenSet) + 64);
+  walk_below(rest.node, rest.node + node.size, w);
 }
 
 // ---- down the stack --------------------------------------------------------------------------
@@ -163,43 +239,89 @@ const Masks::Local& Masks::local(const Rests& rests, Item item, int32_t& below) 
   if (slot) return *slot;
   auto made = std::make_unique<Local>();
   const int32_t rule = states.get(chain[count - 1].state).rule;
-  Walk w(vocabulary_.longest(), states.program().rules[rule].follow);
+  Walk w(vocabulary_, &states.program().rules[rule].follow);
   if (rests.id == everything_.id)
-    walk_all(from, w, made->accepted);
+    walk_all(from, w);
   else
     for (const Rest rest : rests.list) walk_rest(rest, from, w);
-  made->accepted.ids.swap(w.ids);
-  made->rests = {num_rests_++, std::move(w.rests)};
+  auto& list = w.rests;
+  // A rest within another one says nothing new.
+  std::sort(list.begin(), list.end(), [](const Rest& a, const Rest& b) {
+    return a.offset != b.offset ? a.offset < b.offset : a.node < b.node;
+  });
+  int32_t offset = kNone, end = 0;
+  std::erase_if(list, [&](const Rest& rest) {
+    if (rest.offset == offset && rest.node < end) return true;
+    offset = rest.offset;
+    end = rest.node + vocabulary_.trie().nodes[rest.node].size;
+    return false;
+  });
+  made->is_open = list.size() > kMaxRests;
+  if (!made->is_open) {
+    made->accepted = w.accepted.build();
+    list.shrink_to_fit();
+    made->rests = {num_rests_++, std::move(list)};
+  }
   arena_.add_memory(made->rests.list.size() * sizeof(Rest) + sizeof(Local) + 64);
-  pack(made->accepted);
+  account(made->accepted);
   return *(locals_[key(rests.id, from)] = std::move(made));
 }
 
-// The tokens whose rests can be read after the rule above a frame has ended.
-const TokenSet& Masks::rests(const Rests& given, int32_t frame) {
+// The tokens whose rests can be read after the rule above a frame has ended; null: too many rests.
+const TokenSet* Masks::rests(const Rests& given, int32_t frame, int depth) {
   const uint64_t k = key(given.id, frame);
-  if (const auto found = rests_.find(k); found != rests_.end()) return *found->second;
+  if (const auto found = rests_.find(k); found != rests_.end()) return found->second.get();
   arena_.meter.spend();
-  auto set = std::make_unique<TokenSet>();
+  TokenSetBuilder set(vocabulary_.num_words());
   const int32_t after = arena_.popped(frame);
+  bool is_open = depth >= kMaxRestsDepth;
   if (after != kNone) {
     const Config& config = arena_.config(after);
-    for (int32_t i = 0; i < config.count; ++i) {
+    const auto add = [&](const TokenSet& more) {
+      if (more.bits) set.add(more.bits);
+      set.add(more.ids.data(), more.ids.data() + more.ids.size());
+    };
+    for (int32_t i = 0; i < config.count && !is_open; ++i) {
       int32_t below;
       const Local& part = local(given, config.items[i], below);
-      const auto add = [&](const TokenSet& more) {
-        if (const Bits* bits = more.bits())
-          for (size_t w = 0; w < bits->size(); ++w)
-            for (uint32_t word = (*bits)[w]; word; word &= word - 1)
-              set->ids.push_back(static_cast<int32_t>(32 * w + __builtin_ctz(word)));
-        set->ids.insert(set->ids.end(), more.ids.begin(), more.ids.end());
-      };
+      is_open = part.is_open;
       add(part.accepted);
-      if (!part.rests.list.empty()) add(rests(part.rests, below));  // at most a token's length deep
+      if (part.rests.list.empty()) continue;
+      if (const TokenSet* more = rests(part.rests, below, depth + 1))
+        add(*more);
+      else
+        is_open = true;
     }
   }
-  pack(*set);
-  return *(rests_[k] = std::move(set));
+  if (is_open) return (rests_[k] = nullptr).get();
+  auto made = std::make_unique<TokenSet>(set.build());
+  account(*made);
+  return (rests_[k] = std::move(made)).get();
+}
+
+const TokenSet& Masks::direct(int32_t config) {
+  auto& slot = direct_[config];
+  if (slot) return *slot;
+  Walk w(vocabulary_, nullptr);
+  walk_all(config, w);
+  auto made = std::make_unique<TokenSet>(w.accepted.build());
+  account(*made);
+  return *(direct_[config] = std::move(made));
+}
+
+// False where the rests are too many.
+bool Masks::add_parts(const Config& config, Mask& mask) {
+  for (int32_t i = 0; i < config.count; ++i) {
+    int32_t below;
+    const Local& part = local(everything_, config.items[i], below);
+    if (part.is_open) return false;
+    if (!part.accepted.is_empty()) mask.parts.push_back(&part.accepted);
+    if (part.rests.list.empty()) continue;
+    const TokenSet* more = rests(part.rests, below, 0);
+    if (!more) return false;
+    if (!more->is_empty()) mask.parts.push_back(more);
+  }
+  return true;
 }
 
 const Mask& Masks::of(int32_t c) {
@@ -208,18 +330,17 @@ const Mask& Masks::of(int32_t c) {
   const Config& config = arena_.config(clamped);
   auto mask = std::make_unique<Mask>();
   mask->is_accepting = config.is_accepting;
+  if (!add_parts(config, *mask)) {
+    const TokenSet& all = direct(clamped);
+    mask->parts.clear();
+    if (!all.is_empty()) mask->parts.push_back(&all);
+  }
   for (int32_t i = 0; i < config.count; ++i) {
-    int32_t below;
-    const Local& part = local(everything_, config.items[i], below);
-    if (!part.accepted.is_empty()) mask->parts.push_back(&part.accepted);
-    if (!part.rests.list.empty())
-      if (const TokenSet& more = rests(part.rests, below); !more.is_empty())
-        mask->parts.push_back(&more);
     for (const TokenEdge& e : arena_.states().get(config.items[i].state).tokens) {
       auto& set = edge_sets_[e.set];
       if (!set) {
         set = std::make_unique<TokenSet>();
-        set->base = &token_sets_[e.set];
+        set->bits = std::make_shared<Bits>(token_sets_[e.set]);
       }
       mask->parts.push_back(set.get());
     }
@@ -241,7 +362,7 @@ void Masks::write_row(Mask& mask) {
   size_t ids = 0, bases = 0;
   for (const TokenSet* part : mask.parts) {
     ids += part->ids.size();
-    bases += part->bits() != nullptr;
+    bases += part->bits != nullptr;
   }
   if (mask.row_bits || (bases <= 1 && ids <= kCheapIds)) return;
   mask.row_bits = std::make_unique<Bits>(vocabulary_.num_words());
@@ -256,13 +377,14 @@ void Masks::fill_plainly(int32_t c, uint32_t* row) {
   std::vector<int32_t> at(trie.max_depth + 1);
   at[0] = c;
   for (int32_t i = 1; i < trie.num_nodes();) {
-    const int32_t d = trie.depth[i], to = arena_.step(at[d - 1], trie.byte[i]);
+    const TokenTrie::Node& n = trie.nodes[i];
+    const int32_t to = arena_.step(at[n.depth - 1], n.byte);
     if (to == kNone) {
-      i += trie.size[i];
+      i += n.size;
       continue;
     }
-    at[d] = to;
-    for (int32_t k = trie.first[i]; k < trie.first[i + 1]; ++k) set_bit(row, trie.tokens[k]);
+    at[n.depth] = to;
+    for (int32_t k = n.first; k < trie.nodes[i + 1].first; ++k) set_bit(row, trie.tokens[k]);
     ++i;
   }
   const Config& config = arena_.config(c);
@@ -280,7 +402,7 @@ bool write_mask(const Mask& mask, const Vocabulary& vocabulary, uint32_t* row) {
   } else {
     bool is_written = false;
     for (const TokenSet* part : mask.parts) {
-      const Bits* bits = part->bits();
+      const Bits* bits = part->bits.get();
       if (!bits) continue;
       if (!is_written)
         std::memcpy(row, bits->data(), words * 4);

@@ -4,7 +4,8 @@
 // first part depends on the state alone and is computed once per state (local); it leaves the rests
 // of the tokens that outlive the rule. What a frame makes of these is again a matter of the states
 // to return to, with fewer and shorter rests, and so on down the stack (rests): a new stack over
-// known states costs a few look-ups.
+// known states costs a few look-ups. Where a state leaves too many rests (free text that may end
+// at each character), all tokens are read from the whole configuration instead (direct).
 #pragma once
 #include <memory>
 #include <unordered_map>
@@ -14,14 +15,28 @@
 #include "vocabulary.h"
 
 namespace lmx::grammar {
-// base or own (or neither), and ids.
+// Bits (or none), and ids.
 struct TokenSet {
-  const Bits* base = nullptr;  // shared, of the vocabulary
-  std::unique_ptr<Bits> own;
+  std::shared_ptr<const Bits> bits;  // perhaps the vocabulary's
   std::vector<int32_t> ids;
 
-  const Bits* bits() const { return own ? own.get() : base; }
-  bool is_empty() const { return !base && !own && ids.empty(); }
+  bool is_empty() const { return !bits && ids.empty(); }
+};
+
+// Collects a token set: a short list stays one, a long one becomes bits.
+class TokenSetBuilder {
+ public:
+  explicit TokenSetBuilder(int32_t num_words) : num_words_(num_words) {}
+  void add(const int32_t* begin, const int32_t* end);
+  void add(const std::shared_ptr<const Bits>& bits);
+  TokenSet build();
+
+ private:
+  void make_bits();
+  int32_t num_words_;
+  std::shared_ptr<const Bits> shared_;
+  std::shared_ptr<Bits> own_;
+  std::vector<int32_t> ids_;
 };
 
 struct Mask {
@@ -56,24 +71,36 @@ class Masks {
   struct Local {
     TokenSet accepted;
     Rests rests;
+    bool is_open = false;  // too many rests; the other members are void
+  };
+  // Bytes of `first` lead to `onto`, which stays where it is over `rest`, a larger alphabet.
+  struct Base {
+    Alphabet first, rest;
+    int32_t onto = kNone;
   };
   struct Walk;
   static uint64_t key(int32_t rests, int32_t other) {
     return static_cast<uint64_t>(rests) << 32 | static_cast<uint32_t>(other);
   }
   const Local& local(const Rests& rests, Item item, int32_t& below);
-  const TokenSet& rests(const Rests& rests, int32_t frame);
-  void walk_all(int32_t from, Walk& w, TokenSet& accepted);
+  const TokenSet* rests(const Rests& rests, int32_t frame, int depth);
+  const TokenSet& direct(int32_t config);
+  bool add_parts(const Config& config, Mask& mask);
+  void walk_all(int32_t from, Walk& w);
   void walk_rest(Rest rest, int32_t from, Walk& w);
   void walk_below(int32_t begin, int32_t end, Walk& w);
-  Alphabet first_loop(int32_t from, int32_t& onto);
-  void pack(TokenSet& set);
+  void enter(int32_t node, Walk& w);
+  const Base& base_of(int32_t from);
+  Base find_base(int32_t from);
+  void account(const TokenSet& set);
 
   Arena& arena_;
   const Vocabulary& vocabulary_;
   const std::vector<Bits>& token_sets_;
   std::unordered_map<uint64_t, std::unique_ptr<Local>> locals_;
-  std::unordered_map<uint64_t, std::unique_ptr<TokenSet>> rests_;
+  std::unordered_map<uint64_t, std::unique_ptr<TokenSet>> rests_;  // null: too many
+  std::unordered_map<int32_t, std::unique_ptr<TokenSet>> direct_;
+  std::unordered_map<int32_t, Base> bases_;
   std::vector<std::unique_ptr<TokenSet>> edge_sets_;
   Rests everything_{0, {}};  // whole tokens
   int32_t num_rests_ = 1;

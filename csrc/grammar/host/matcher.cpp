@@ -26,7 +26,7 @@ CompiledGrammar::CompiledGrammar(const Grammar& grammar,
                                  const CompileOptions& options)
     : vocabulary_(std::move(vocabulary)),
       options_(options),
-      text_(to_ebnf(grammar)),
+      grammar_(grammar),
       states_(compile(grammar, {}), {}) {
   for (const TokenSetSpec& spec : states_.program().token_sets) {
     Bits bits(vocabulary_->num_words(), 0);

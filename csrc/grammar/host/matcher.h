@@ -35,7 +35,7 @@ class CompiledGrammar {
   const Vocabulary& vocabulary() const { return *vocabulary_; }
   const std::shared_ptr<const Vocabulary>& vocabulary_ptr() const { return vocabulary_; }
   const CompileOptions& options() const { return options_; }
-  const std::string& text() const { return text_; }  // EBNF of the same language
+  std::string text() const { return to_ebnf(grammar_); }  // EBNF of the same language
   const std::vector<Bits>& token_sets() const { return token_sets_; }
   States& states() { return states_; }
   size_t memory_bytes();
@@ -68,7 +68,7 @@ class CompiledGrammar {
 
   std::shared_ptr<const Vocabulary> vocabulary_;
   CompileOptions options_;
-  std::string text_;
+  Grammar grammar_;
   States states_;
   std::vector<Bits> token_sets_;
   std::mutex mutex_;

@@ -9,6 +9,8 @@
 #include "batch.h"
 #include "common/py_tensor.h"
 #include "device.h"
+#include "lazy.h"
+#include "module.h"
 #include "regex.h"
 #include "registry.h"
 
@@ -212,9 +214,11 @@ py::list forced_tokens(NumberedMatcher& matcher, const py::function& encode) {
 // ---- errors ------------------------------------------------------------------------------------
 void bind_errors() {
   py::register_exception_translator([](std::exception_ptr p) {
-    const auto raise = [](const char* name, const std::exception& e) {
-      PyErr_SetString(py::module_::import("lmx.errors").attr(name).ptr(), e.what());
+    const auto set = [](const char* name, const char* what) {
+      PyErr_SetString(py::module_::import("lmx.errors").attr(name).ptr(), what);
     };
+    if (p && raise_schema_error(p, set)) return;
+    const auto raise = [&](const char* name, const std::exception& e) { set(name, e.what()); };
     try {
       if (p) std::rethrow_exception(p);
     } catch (const GrammarSyntaxError& e) {
@@ -261,13 +265,18 @@ void bind_language(py::module_& m) {
   py::class_<Grammar>(m, "Grammar")
       .def_readonly("warnings", &Grammar::warnings)
       .def_property_readonly("num_rules", [](const Grammar& g) { return g.rules.size(); })
+      // Equal keys mean equal languages.
+      .def_property_readonly(
+          "key", [](const Grammar& g) { return g.factory ? g.factory->key() : to_ebnf(g); })
       .def("__str__", &to_ebnf)
       .def_static("from_ebnf", &parse_ebnf, py::arg("text"), py::arg("root") = "root")
       .def_static(
           "from_regex",
           [](const std::string& pattern, const std::string& flags) {
             parse_regex(pattern, flags);  // its errors now
-            return Grammar{{{"root", regex(pattern, flags)}}, 0, {}};
+            Grammar grammar;
+            grammar.rules = {{"root", regex(pattern, flags)}};
+            return grammar;
           },
           py::arg("pattern"), py::arg("flags") = "")
       .def_static(
@@ -393,6 +402,7 @@ void bind_host(py::module_& m) {
   bind_errors();
   bind_vocabulary(m);
   bind_language(m);
+  bind_schema(m);
   bind_matcher(m);
   bind_batch(m);
   bind_device(m);

@@ -12,6 +12,7 @@
 #include <array>
 #include <bitset>
 #include <cstdint>
+#include <deque>
 #include <memory>
 #include <string>
 #include <vector>
@@ -59,11 +60,16 @@ struct ProgramRule {
   bool nullable = false;    // of the rule as written; a call yields no empty string
   std::vector<bool> alive;  // states that reach `final`; empty: all
   std::bitset<256> follow;  // bytes that may come after the rule, in any context
+  std::bitset<256> first;   // bytes it may begin with; of rules that are made on demand (lazy.h)
+  std::shared_ptr<ByteMachine> machine;  // its automaton, if it is given as such
 };
+
+class RuleSource;
 
 struct Program {
   std::vector<NfaState> nfa;
-  std::vector<ProgramRule> rules;
+  std::deque<ProgramRule> rules;  // references stay valid
+  std::shared_ptr<RuleSource> source;  // of rules without a start; null: there are none
   std::vector<TokenSetSpec> token_sets;
   int32_t root = 0;
   bool has_counters = false;

@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <array>
 
+#include "lazy.h"
+
 namespace lmx::grammar {
 namespace {
 // Groups what edges of one kind lead to by label.
@@ -41,12 +43,23 @@ States::States(Program program, const Budget& budget)
   bytes_ = program_.nfa.size() * sizeof(NfaState);
 }
 
+// The rule's automaton is made now if it was not needed before.
+void States::make_rule(int32_t r) {
+  program_.source->make(program_, r);
+  start_of_.resize(program_.rules.size(), kNone);
+  states_of_.resize(program_.rules.size(), 0);
+  bytes_ += (program_.nfa.size() - mark_.size()) * sizeof(NfaState);
+  mark_.resize(program_.nfa.size(), 0);
+}
+
 int32_t States::start_of(int32_t r) {
   if (start_of_[r] == kNone) {
+    if (program_.rules[r].start == kNone) make_rule(r);
     const ProgramRule& rule = program_.rules[r];
     std::vector<int32_t> start{rule.start};
     start_of_[r] =
-        rule.body >= 0
+        rule.machine     ? intern_machine(r, 0, true)
+        : rule.body >= 0
             ? intern_counted(r, rule.min, rule.max == kUnbounded ? kManyTimes : rule.max, true)
             : intern_subset(r, start, true);
   }
@@ -125,8 +138,35 @@ int32_t States::clamped(int32_t id, int32_t longest) {
   return intern_counted(state.rule, cap(state.needed), cap(state.allowed), state.is_start);
 }
 
+int32_t States::intern_machine(int32_t rule, int32_t machine_state, bool is_start) {
+  std::vector<int32_t> key{rule, is_start, -1, machine_state};
+  if (const auto found = ids_.find(key); found != ids_.end()) return found->second;
+  const int32_t id = new_state(rule, std::move(key));
+  State& state = states_[id];
+  state.machine_state = machine_state;
+  state.is_start = is_start;
+  state.is_final = !is_start && program_.rules[rule].machine->is_final(machine_state);
+  return id;
+}
+
+void States::expand_machine(State& state) {
+  ByteMachine& machine = *program_.rules[state.rule].machine;
+  auto next = std::make_unique<int32_t[]>(256);
+  for (int b = 0; b < 256; ++b) {
+    const int32_t to = machine.next(state.machine_state, static_cast<uint8_t>(b));
+    next[b] = to < 0 ? kNone : intern_machine(state.rule, to, false);
+    state.has_bytes |= to >= 0;
+  }
+  state.is_end = state.is_final && !state.has_bytes;
+  if (!state.has_bytes) return;
+  state.next = std::move(next);
+  bytes_ += 256 * sizeof(int32_t);
+}
+
 void States::expand(State& state) {
-  if (program_.rules[state.rule].body >= 0)
+  if (program_.rules[state.rule].machine)
+    expand_machine(state);
+  else if (program_.rules[state.rule].body >= 0)
     expand_counted(state);
   else
     expand_subset(state);

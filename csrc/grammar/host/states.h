@@ -18,6 +18,7 @@ struct State {
   int32_t rule = 0;
   int32_t needed = 0, allowed = 0;  // of a counted rule
   int32_t subset = kNone;           // of an automaton
+  int32_t machine_state = kNone;    // of a rule that is given as a ByteMachine
   bool is_expanded = false;
   bool is_final = false;  // its rule may end here
   bool is_start = false;  // nothing has been read: not final, since a call yields some byte
@@ -52,6 +53,9 @@ class States {
   void expand(State& state);
   void expand_counted(State& state);
   void expand_subset(State& state);
+  void expand_machine(State& state);
+  void make_rule(int32_t rule);
+  int32_t intern_machine(int32_t rule, int32_t machine_state, bool is_start);
   int32_t intern_subset(int32_t rule, std::vector<int32_t>& targets, bool is_start);
   int32_t intern_counted(int32_t rule, int64_t needed, int64_t allowed, bool is_start);
   int32_t new_state(int32_t rule, std::vector<int32_t>&& key);

@@ -10,14 +10,12 @@ TokenTrie TokenTrie::build(std::vector<int32_t> tokens, const std::vector<std::s
   TokenTrie t;
   t.tokens = std::move(tokens);
   std::vector<int32_t> path{0};  // nodes of the string before
-  t.byte.push_back(0);
-  t.depth.push_back(0);
-  t.size.push_back(0);
-  t.first.push_back(0);
+  t.nodes.push_back({});
   std::string_view before;
+  const auto count = [&] { return static_cast<int32_t>(t.nodes.size()); };
   const auto close_below = [&](size_t depth) {
     for (; path.size() > depth + 1; path.pop_back())
-      t.size[path.back()] = t.num_nodes() - path.back();
+      t.nodes[path.back()].size = count() - path.back();
   };
   for (size_t i = 0; i < t.tokens.size(); ++i) {
     const std::string_view s = text[i];
@@ -26,18 +24,16 @@ TokenTrie TokenTrie::build(std::vector<int32_t> tokens, const std::vector<std::s
     while (shared < most && s[shared] == before[shared]) ++shared;
     close_below(shared);
     for (size_t d = shared; d < s.size(); ++d) {
-      path.push_back(t.num_nodes());
-      t.byte.push_back(static_cast<uint8_t>(s[d]));
-      t.depth.push_back(static_cast<int32_t>(d) + 1);
-      t.size.push_back(0);
-      t.first.push_back(static_cast<int32_t>(i));
+      path.push_back(count());
+      t.nodes.push_back({0, static_cast<int32_t>(i), static_cast<uint16_t>(d + 1),
+                         static_cast<uint8_t>(s[d])});
     }
     t.max_depth = std::max(t.max_depth, static_cast<int32_t>(s.size()));
     before = s;
   }
   close_below(0);
-  t.size[0] = t.num_nodes();
-  t.first.push_back(static_cast<int32_t>(t.tokens.size()));
+  t.nodes[0].size = count();
+  t.nodes.push_back({0, static_cast<int32_t>(t.tokens.size()), 0, 0});
   t.find_content();
   return t;
 }
@@ -47,8 +43,8 @@ void TokenTrie::find_content() {
   content.assign(n, {});
   std::vector<int32_t> parent(n, 0), path(max_depth + 1, 0);
   for (int32_t i = 1; i < n; ++i) {
-    path[depth[i]] = i;
-    parent[i] = path[depth[i] - 1];
+    path[nodes[i].depth] = i;
+    parent[i] = path[nodes[i].depth - 1];
   }
   // A node's own entry first holds what is below it; its byte comes in when it is its turn.
   uint8_t after[256];  // by byte: bit q says that state q goes on; the next state in `to`
@@ -62,7 +58,7 @@ void TokenTrie::find_content() {
   }
   for (int32_t i = n - 1; i > 0; --i) {
     Content& c = content[i];
-    const uint8_t b = byte[i];
+    const uint8_t b = nodes[i].byte;
     uint8_t ok = 0;
     for (int q = 0; q < kUtf8States; ++q)
       if (after[b] >> q & 1) ok |= (c.well_formed >> to[b][q] & 1) << q;
@@ -82,7 +78,7 @@ void TokenTrie::find_content() {
 }
 
 size_t TokenTrie::memory_bytes() const {
-  return byte.size() * (1 + 3 * sizeof(int32_t)) + tokens.size() * sizeof(int32_t) +
+  return nodes.size() * sizeof(Node) + tokens.size() * sizeof(int32_t) +
          content.size() * sizeof(Content) + sizeof(TokenTrie);
 }
 }  // namespace lmx::grammar

@@ -1,16 +1,19 @@
 // grammar/host/trie.h: byte strings of tokens as a flat trie, in depth-first order.
 #pragma once
+#include <compare>
 #include <cstdint>
 #include <string_view>
 #include <vector>
 
 namespace lmx::grammar {
 struct TokenTrie {
-  // By node, in depth-first order; node 0 is the root, node i + size[i] the next one that is not
-  // below node i.
-  std::vector<uint8_t> byte;
-  std::vector<int32_t> depth, size;
-  std::vector<int32_t> first;   // [nodes + 1]: tokens[first[i] .. first[i + 1]) end at node i
+  struct Node {
+    int32_t size;   // node i + size is the next one that is not below node i
+    int32_t first;  // tokens from this one to the next node's end here
+    uint16_t depth;
+    uint8_t byte;  // the one that leads here
+  };
+  std::vector<Node> nodes;      // in depth-first order; 0 is the root, and one more ends the list
   std::vector<int32_t> tokens;  // sorted by their bytes
   int32_t max_depth = 0;
   // What the strings at and below node i are made of, read from node i's parent on: ASCII bytes as
@@ -23,7 +26,7 @@ struct TokenTrie {
   };
   std::vector<Content> content;
 
-  int32_t num_nodes() const { return static_cast<int32_t>(byte.size()); }
+  int32_t num_nodes() const { return static_cast<int32_t>(nodes.size()) - 1; }
   // `text[i]` are the bytes of tokens[i].
   static TokenTrie build(std::vector<int32_t> tokens, const std::vector<std::string_view>& text);
   size_t memory_bytes() const;
@@ -37,7 +40,7 @@ struct TokenTrie {
 struct Alphabet {
   uint64_t ascii_lo = 0, ascii_hi = 0;
   bool has_wide = false;
-  bool operator==(const Alphabet&) const = default;
+  auto operator<=>(const Alphabet&) const = default;
   int count() const { return __builtin_popcountll(ascii_lo) + __builtin_popcountll(ascii_hi); }
   bool covers(const TokenTrie::Content& c) const {
     return !(c.ascii_lo & ~ascii_lo) && !(c.ascii_hi & ~ascii_hi) &&

@@ -12,6 +12,7 @@ namespace lmx::grammar {
 namespace {
 constexpr int64_t kMaxVocab = int64_t{1} << 24;
 constexpr int64_t kMaxTokenBytes = 65535;
+constexpr size_t kMaxWithin = 512;  // tables that are remembered
 
 // GPT-2's characters for bytes: printable ones stand for themselves, the others, in order, are
 // U+0100 and up. By code point; -1 for characters that stand for no byte.
@@ -137,48 +138,38 @@ void Vocabulary::index() {
     text.push_back(bytes(key.token));
   }
   trie_ = TokenTrie::build(std::move(tokens), text);
-  content_.assign(size_, {});
-  for (int32_t t = 0; t < size_; ++t) {
-    TokenTrie::Content& c = content_[t];
-    int state = 0;
-    for (const char ch : bytes(t)) {
-      const auto b = static_cast<uint8_t>(ch);
-      if (b < 64)
-        c.ascii_lo |= uint64_t{1} << b;
-      else if (b < 128)
-        c.ascii_hi |= uint64_t{1} << (b - 64);
-      else
-        c.has_wide = true;
-      if (state >= 0) state = utf8_step(state, b);
-    }
-    c.well_formed = state >= 0;
-  }
   fingerprint_ = checksum(save());
 }
 
-const Bits& Vocabulary::within(const Alphabet& alphabet) const {
+std::shared_ptr<const Bits> Vocabulary::within(int32_t node, const Alphabet& first,
+                                               const Alphabet& rest) const {
   const std::lock_guard lock(mutex_);
-  for (const auto& known : within_)
-    if (known->alphabet == alphabet) return known->bits;
-  auto made = std::make_unique<Within>();
-  made->alphabet = alphabet;
-  made->bits.assign(num_words(), 0);
-  for (int32_t w = 0; w < num_words(); ++w) {
-    uint32_t word = 0;
-    const int32_t most = std::min(32, size_ - w * 32);
-    for (int32_t j = 0; j < most; ++j)
-      word |= static_cast<uint32_t>(alphabet.covers(content_[w * 32 + j])) << j;
-    made->bits[w] = word;
+  if (within_.size() >= kMaxWithin) within_.clear();  // who uses one keeps it
+  auto& known = within_[{node, first, rest}];
+  if (known) return known;
+  auto bits = std::make_shared<Bits>(num_words(), 0);
+  const auto& nodes = trie_.nodes;
+  const int32_t top = nodes[node].depth, end = node + nodes[node].size;
+  std::vector<int> utf8(trie_.max_depth + 1, 0);  // the reader's state, by depth
+  for (int32_t i = node + 1; i < end;) {
+    const TokenTrie::Node& n = nodes[i];
+    const int before = utf8[n.depth - 1];
+    const int after = utf8[n.depth] = utf8_step(before, n.byte);
+    if (after < 0 || !(n.depth == top + 1 ? first : rest).has(n.byte)) {
+      i += n.size;
+      continue;
+    }
+    const bool is_whole = before == 0 && rest.covers(trie_.content[i]);
+    const int32_t next = is_whole ? i + n.size : i + 1;
+    for (int32_t k = n.first; k < nodes[next].first; ++k) set_bit(bits->data(), trie_.tokens[k]);
+    i = next;
   }
-  for (int32_t t = 0; t < size_; ++t)
-    if (!is_spelled_[t]) made->bits[t >> 5] &= ~(1u << (t & 31));
-  within_.push_back(std::move(made));
-  return within_.back()->bits;
+  return known = std::move(bits);
 }
 
 size_t Vocabulary::memory_bytes() const {
-  return text_.size() + begin_.size() * 8 + content_.size() * sizeof(TokenTrie::Content) +
-         trie_.memory_bytes() + within_.size() * num_words() * 4;
+  const std::lock_guard lock(mutex_);
+  return text_.size() + begin_.size() * 8 + trie_.memory_bytes() + within_.size() * num_words() * 4;
 }
 
 // ---- files: magic, version, sizes, payload, checksum; all little-endian ----------------------

@@ -1,11 +1,11 @@
 // grammar/host/vocabulary.h: what tokens are made of: their bytes, and tables over them.
 #pragma once
-#include <atomic>
 #include <map>
 #include <memory>
 #include <mutex>
 #include <string>
 #include <string_view>
+#include <tuple>
 #include <vector>
 
 #include "trie.h"
@@ -38,8 +38,10 @@ class Vocabulary {
   int32_t longest() const { return trie_.max_depth; }
   uint64_t fingerprint() const { return fingerprint_; }
   size_t memory_bytes() const;
-  // Tokens all of whose characters belong to an alphabet; made at the first call, for good.
-  const Bits& within(const Alphabet& alphabet) const;
+  // Tokens below a node of the trie that go on with a byte of `first`, and then within `rest`; the
+  // last character may be cut off. Remembered, for a while: grammars ask for the same ones.
+  std::shared_ptr<const Bits> within(int32_t node, const Alphabet& first,
+                                     const Alphabet& rest) const;
 
   std::string save() const;
   static std::shared_ptr<Vocabulary> load(std::string_view data);  // std::invalid_argument
@@ -54,14 +56,10 @@ class Vocabulary {
   std::vector<int32_t> stop_ids_, special_ids_;
   std::vector<bool> is_stop_, is_spelled_;
   TokenTrie trie_;
-  std::vector<TokenTrie::Content> content_;  // by token
   uint64_t fingerprint_ = 0;
-  struct Within {
-    Alphabet alphabet;
-    Bits bits;
-  };
+  using WithinKey = std::tuple<int32_t, Alphabet, Alphabet>;
   mutable std::mutex mutex_;
-  mutable std::vector<std::unique_ptr<Within>> within_;
+  mutable std::map<WithinKey, std::shared_ptr<const Bits>> within_;
 };
 
 // FNV-1a, of 64 bits: tells files and vocabularies apart; no protection against forgery.

@@ -1,20 +1,26 @@
 """XGrammar's Python names over ``lmx.grammar``: ``import lmx.compat.xgrammar as xgr``.
 
-Grammars from EBNF, regular expressions and the built-in JSON, matchers, batches, bitmasks and draft
-trees. JSON schemas, structural tags and Lark are not there yet and raise NotImplementedError.
-Differences: masks are exact, also where XGrammar's are not; rollback has no limit.
+Grammars from EBNF, regular expressions, JSON schemas and structural tags, matchers, batches,
+bitmasks and draft trees. Lark, serialization, and the styles of structural tags beside JSON are not
+there.
+Differences: masks are exact, also where XGrammar's are not; rollback has no limit; a keyword of a
+schema that cannot be honoured raises; with any order, required and unique members are checked too.
 """
 
+import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from enum import Enum
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from .. import grammar as _grammar
 from .. import vocab
+from ..errors import GrammarSyntaxError
+from ..grammar.schema import schema_text
 
 bitmask_dtype = torch.int32
 
@@ -32,10 +38,6 @@ _KINDS = {
     VocabType.BYTE_FALLBACK: _grammar.BYTE_FALLBACK,
     VocabType.BYTE_LEVEL: _grammar.BYTE_LEVEL,
 }
-
-
-def _missing(what: str) -> NoReturn:
-    raise NotImplementedError(f"lmx.compat.xgrammar: {what} is not built in yet")
 
 
 def _ids(tokens: Sequence[int] | int | None) -> list[int] | None:
@@ -98,6 +100,74 @@ class TokenizerInfo:
         return sorted({*empty, *self.info.special_ids})
 
 
+class InvalidJSONError(RuntimeError):
+    """Text that is not JSON."""
+
+
+class InvalidStructuralTagError(RuntimeError):
+    """JSON that is no structural tag."""
+
+
+@dataclass
+class StructuralTagItem:
+    """A tag, its schema and its end, for ``from_structural_tag(items, triggers)``."""
+
+    begin: str
+    schema: Any
+    end: str
+
+
+def schema_options(
+    *,
+    any_whitespace: bool = True,
+    indent: int | None = None,
+    separators: tuple[str, str] | None = None,
+    strict_mode: bool = True,
+    max_whitespace_cnt: int | None = None,
+    any_order: bool = False,
+) -> dict[str, Any]:
+    """Return XGrammar's options of a schema as those of ``lmx.grammar.Grammar.from_json_schema``.
+
+    Args:
+        any_whitespace: between two JSON tokens; else as ``json.dumps`` writes it.
+        indent: of ``json.dumps``.
+        separators: likewise.
+        strict_mode: no properties and items of which the schema says nothing.
+        max_whitespace_cnt: in a row.
+        any_order: of properties.
+    """
+    out: dict[str, Any] = {"strict": strict_mode, "order": "any" if any_order else "schema"}
+    if any_whitespace:
+        out["max_whitespace"] = max_whitespace_cnt
+        return out
+    out["whitespace"] = "compact" if indent is None else indent
+    out["separators"] = separators or ((", ", ": ") if indent is None else (",", ": "))
+    return out
+
+
+def _structural_tag(args: Sequence[Any], info: _grammar.TokenizerInfo | None) -> _grammar.Grammar:
+    tag = args[0]
+    if len(args) == 2:  # items and triggers
+        tag = {"type": "triggered_tags", "triggers": list(args[1]), "tags": []}
+        for item in args[0]:
+            content = {"type": "json_schema", "json_schema": json.loads(schema_text(item.schema))}
+            tag["tags"].append({"begin": item.begin, "content": content, "end": item.end})
+    elif hasattr(tag, "model_dump"):
+        tag = tag.model_dump(by_alias=True)
+    if isinstance(tag, str):
+        try:
+            tag = json.loads(tag)
+        except ValueError as error:
+            raise InvalidJSONError(str(error)) from None
+    if not isinstance(tag, Mapping):
+        raise InvalidStructuralTagError(f"expected an object, got {type(tag).__name__}")
+    options = schema_options()
+    try:
+        return _grammar.Grammar.from_structural_tag(tag, info, **options)
+    except GrammarSyntaxError as error:
+        raise InvalidStructuralTagError(str(error)) from None
+
+
 class Grammar:
     """A grammar."""
 
@@ -137,14 +207,23 @@ class Grammar:
         return Grammar(_grammar.Grammar.concat([g.grammar for g in grammars]))
 
     @staticmethod
-    def from_json_schema(*args: Any, **kwargs: Any) -> "Grammar":
-        """Not there yet."""
-        _missing("from_json_schema")
+    def from_json_schema(
+        schema: Any, *, print_converted_ebnf: bool = False, **layout: Any
+    ) -> "Grammar":
+        """Read a JSON schema; ``layout`` is XGrammar's: see ``schema_options``."""
+        made = Grammar(_grammar.Grammar.from_json_schema(schema, **schema_options(**layout)))
+        if print_converted_ebnf:
+            print(made)
+        return made
 
     @staticmethod
-    def from_structural_tag(*args: Any, **kwargs: Any) -> "Grammar":
-        """Not there yet."""
-        _missing("from_structural_tag")
+    def from_structural_tag(*args: Any) -> "Grammar":
+        """Read a structural tag; or, as XGrammar once had it, a list of items and their triggers.
+
+        Raises:
+            InvalidJSONError, InvalidStructuralTagError: it is none.
+        """
+        return Grammar(_structural_tag(args, None))
 
 
 class CompiledGrammar:
@@ -172,8 +251,9 @@ class GrammarCompiler:
         max_threads: int = 8,
         cache_enabled: bool = True,
         cache_limit_bytes: int = -1,
+        enable_dynamic_compilation: bool = True,
     ) -> None:
-        """Take the vocabulary. ``max_threads`` does not matter: nothing is computed ahead."""
+        """Take the vocabulary. Threads do not matter, nor when: nothing is computed ahead."""
         limit = (1 << 62) if cache_limit_bytes < 0 else cache_limit_bytes
         self.tokenizer_info = tokenizer_info
         self.cache_limit_bytes = cache_limit_bytes
@@ -199,13 +279,13 @@ class GrammarCompiler:
         """Compile a regular expression."""
         return self.compile_grammar(Grammar.from_regex(regex))
 
-    def compile_json_schema(self, *args: Any, **kwargs: Any) -> CompiledGrammar:
-        """Not there yet."""
-        _missing("compile_json_schema")
+    def compile_json_schema(self, schema: Any, **layout: Any) -> CompiledGrammar:
+        """Compile a JSON schema; see ``Grammar.from_json_schema``."""
+        return self.compile_grammar(Grammar.from_json_schema(schema, **layout))
 
-    def compile_structural_tag(self, *args: Any, **kwargs: Any) -> CompiledGrammar:
-        """Not there yet."""
-        _missing("compile_structural_tag")
+    def compile_structural_tag(self, *args: Any) -> CompiledGrammar:
+        """Compile a structural tag; see ``Grammar.from_structural_tag``."""
+        return self.compile_grammar(Grammar(_structural_tag(args, self.tokenizer_info.info)))
 
     def clear_cache(self) -> None:
         """Forget all grammars."""

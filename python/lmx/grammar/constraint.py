@@ -13,7 +13,7 @@ from .grammars import CompiledGrammar, Compiler, Grammar
 from .matcher import Matcher, new_bitmask
 from .tokenizer import TokenizerInfo
 
-FORMS = "json, regex:PATTERN, ebnf:FILE"
+FORMS = "json, regex:PATTERN, ebnf:FILE, schema:FILE"
 
 
 class GrammarConstraint:
@@ -68,17 +68,25 @@ def parse(text: str) -> Grammar:
         return Grammar.from_regex(rest)
     if kind == "ebnf" and rest:
         return Grammar.from_ebnf(Path(rest).read_text(encoding="utf-8"))
+    if kind == "schema" and rest:
+        return Grammar.from_json_schema(Path(rest).read_text(encoding="utf-8"))
     raise ValueError(f"constraint={text!r}: expected one of: {FORMS}")
 
 
-def for_model(grammar: Grammar | str, model: Any) -> GrammarConstraint:
-    """Compile a grammar, or the short string of one, for a ``LayeredModel``.
+def for_model(grammar: Any, model: Any) -> GrammarConstraint:
+    """Compile a grammar, the short string of one, or a pydantic type, for a ``LayeredModel``.
 
     Raises:
         ValueError: the model has no tokenizer, or the string is no constraint.
+        TypeError: it is none of these.
         GrammarError: the grammar is wrong.
     """
-    parsed = parse(grammar) if isinstance(grammar, str) else grammar
+    if isinstance(grammar, str):
+        parsed = parse(grammar)
+    elif isinstance(grammar, Grammar):
+        parsed = grammar
+    else:
+        parsed = Grammar.from_json_schema(grammar)
     if model.tokenizer is None:
         raise ValueError("constraint: expected a model with a tokenizer")
     compiler = _compiler(model.tokenizer, model.vocab_size, tuple(model.eos_ids))

@@ -4,9 +4,11 @@ import hashlib
 import struct
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from .._C import grammar as _native
+from .schema import SchemaSource, schema_grammar, structural_tag
 from .tokenizer import TokenizerInfo
 
 CompiledGrammar = _native.CompiledGrammar
@@ -66,6 +68,91 @@ class Grammar:
         elif whitespace == "compact":
             whitespace = ""
         return cls(_native.Grammar.json(whitespace, only_containers))
+
+    @classmethod
+    def from_json_schema(
+        cls,
+        schema: SchemaSource,
+        *,
+        order: str = "schema",
+        whitespace: str | int = "flex",
+        max_whitespace: int | None = 64,
+        separators: tuple[str, str] | None = None,
+        strict: bool = False,
+        lenient: bool = False,
+        formats: str = "known",
+        escapes: str = "needed",
+        integer_fraction: bool = False,
+        registry: Mapping[str, SchemaSource] | None = None,
+    ) -> "Grammar":
+        r"""Return the JSON texts of all values that fit a JSON schema (docs/grammar.md).
+
+        Drafts 4, 6, 7, 2019-09 and 2020-12 (the default), by ``$schema``. Every keyword is
+        honoured exactly or refused. Rules are made when a matcher first reaches them.
+
+        Args:
+            schema: text, a dict or boolean, or a pydantic model or type.
+            order: of properties. ``"schema"``: as in the schema, then further ones; ``"any"``.
+            whitespace: between two JSON tokens. ``"flex"``: up to ``max_whitespace`` of
+                ``[
+
+        ]``; ``"compact"``: none; a number: lines, as ``json.dumps(indent=n)``
+                writes them; else a regular expression.
+            max_whitespace: None sets no limit.
+            separators: between items, and between key and value; default: as in ``json.dumps``
+                with lines, else ``(",", ":")``.
+            strict: no additional properties or items where the schema says nothing about them.
+            lenient: drop keywords that cannot be honoured, each with a warning.
+            formats: unknown ones are ignored with a warning (``"known"``) or refused
+                (``"strict"``); ``"off"`` ignores all.
+            escapes: of strings that the schema constrains: those that JSON needs, or ``"all"``.
+            integer_fraction: integers may end with ``.0``.
+            registry: schemas by URI, for references to other documents.
+
+        Raises:
+            GrammarSyntaxError: the text is not JSON.
+            UnsupportedSchemaError: with the JSON pointer of a keyword, and why.
+            UnsatisfiableSchemaError: no value fits.
+            GrammarLimitError: too large.
+
+        Source: JSON Schema 2020-12, Core and Validation.
+        """
+        native = schema_grammar(
+            schema,
+            {
+                "order": order,
+                "whitespace": whitespace,
+                "max_whitespace": max_whitespace,
+                "separators": separators,
+                "strict": strict,
+                "lenient": lenient,
+                "formats": formats,
+                "escapes": escapes,
+                "integer_fraction": integer_fraction,
+                "registry": registry,
+            },
+        )
+        return cls(native)
+
+    @classmethod
+    def from_structural_tag(
+        cls,
+        tag: str | Mapping[str, Any],
+        tokenizer_info: TokenizerInfo | None = None,
+        **options: Any,
+    ) -> "Grammar":
+        """Return the language of a structural tag: free text, tags, schemas (docs/grammar.md).
+
+        Args:
+            tag: JSON, or the same as a dict.
+            tokenizer_info: needed where tokens are given by their text.
+            options: of its schemas, as in ``from_json_schema``.
+
+        Raises:
+            GrammarSyntaxError: it is none; says where.
+            GrammarError: what its grammars and schemas raise.
+        """
+        return cls(structural_tag(tag, tokenizer_info, options))
 
     @classmethod
     def union(cls, grammars: Sequence["Grammar"]) -> "Grammar":
@@ -130,7 +217,7 @@ class Compiler:
         """
         if isinstance(grammar, str):
             grammar = Grammar.from_ebnf(grammar)
-        text = str(grammar)
+        text = grammar.native.key
         with self._lock:
             if (found := self._known.get(text)) is not None:
                 self._known.move_to_end(text)
