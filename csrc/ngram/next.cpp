@@ -18,6 +18,18 @@ struct Gap {
   int64_t middle() const { return (low + high) >> 1; }
 };
 
+// A list that takes what it has room for, without looking.
+struct Gaps {
+  std::vector<Gap> room;
+  size_t size = 0;
+  void reserve(size_t count) {
+    if (room.size() < count) room.resize(2 * count);
+  }
+  void push(const Gap& gap) { room[size++] = gap; }
+  Gap* begin() { return room.data(); }
+  Gap* end() { return room.data() + size; }
+};
+
 // The distribution after one string: finds the runs of every shard, then joins them.
 template <typename Order>
 class Walk {
@@ -93,7 +105,7 @@ class Walk {
   int64_t halve(Cells<Order> cells) {
     const int64_t size = cells.size();
     if (size == 0) return 0;
-    gaps_.clear();
+    gaps_.size = 0;
     const int64_t first = cells.place(0);
     Gap gap{0, 0, first, first, 0};
     if (cells.unit == 1 && has_keys(cells.next)) {
@@ -116,11 +128,13 @@ class Walk {
   // Goes on from gap.high, and keeps a gap where the place is another one.
   void reach(const Cells<Order>& cells, Gap& gap, int64_t cell, int64_t place) {
     gap.low = gap.high, gap.low_place = gap.high_place, gap.high = cell, gap.high_place = place;
-    if (gap.low_place != place) keep(cells, gap, gaps_);
+    if (gap.low_place == place) return;
+    gaps_.reserve(gaps_.size + 1);
+    keep(cells, gap, gaps_);
   }
-  static void keep(const Cells<Order>& cells, const Gap& gap, std::vector<Gap>& gaps) {
+  static void keep(const Cells<Order>& cells, const Gap& gap, Gaps& gaps) {
     if (gap.is_open()) LMX_PREFETCH(cells.next.shard.pointer_address(cells.sample(gap.middle())));
-    gaps.push_back(gap);
+    gaps.push(gap);
   }
   bool halve_once(Cells<Order>& cells) {
     bool any = false;
@@ -131,10 +145,11 @@ class Walk {
       if (gap.at >= 0) LMX_PREFETCH(cells.next.shard.text + gap.at + cells.next.depth);
     }
     if (!any) return false;
-    halves_.clear();
+    halves_.size = 0;
+    halves_.reserve(2 * gaps_.size);
     for (const Gap& gap : gaps_) {
       if (!gap.is_open()) {
-        halves_.push_back(gap);
+        halves_.push(gap);
         continue;
       }
       const int64_t middle = gap.middle(), place = cells.next.place_at(gap.at);
@@ -142,7 +157,7 @@ class Walk {
       if (place != gap.high_place)
         keep(cells, {middle, gap.high, place, gap.high_place, 0}, halves_);
     }
-    gaps_.swap(halves_);
+    std::swap(gaps_, halves_);
     return true;
   }
   static bool has_keys(const Next<Order>& next) {
@@ -171,7 +186,7 @@ class Walk {
   }
 
   const NextParams& p_;
-  std::vector<Gap> gaps_, halves_;
+  Gaps gaps_, halves_;
 };
 
 // Calls f(walk, q) after each query's walk.

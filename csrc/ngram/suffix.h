@@ -4,10 +4,11 @@
 #include "search.h"
 
 namespace lmx::ngram {
+constexpr int64_t kFirstLength = 4;  // the usual one in natural text
+
 // Between a length that qualifies and one that does not: doubling from below, then halving.
 LMX_HD int64_t next_length(int64_t found, int64_t fails) {
-  if (2 * found < fails) return found > 0 ? 2 * found : 1;
-  return (found + fails) / 2;
+  return found > 0 && 2 * found < fails ? 2 * found : (found + fails) / 2;
 }
 
 // Looks for the largest length k in [0, limit] whose string context[size - k .. size) has
@@ -38,7 +39,8 @@ struct SuffixSearch {
     }
     const int64_t limit = prev_len >= 0 && prev_len < most ? prev_len + 1 : most;
     fails = limit + 1, length = 0;
-    if (limit > 0 && num_shards > 0) test(prev_len >= 0 ? limit : 1);
+    if (limit > 0 && num_shards > 0)
+      test(prev_len >= 0 || limit < kFirstLength ? limit : kFirstLength);
   }
 
   LMX_HD bool step() {

@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -78,5 +79,10 @@ void Mapping::take(const Piece& piece, char* to, bool ram) {
     if (got <= 0) fail(piece.path, got < 0 ? std::strerror(errno) : "the file became shorter");
     done += got;
   }
+}
+
+bool exchange_names(const std::string& a, const std::string& b) {
+  constexpr unsigned kExchange = 2;  // RENAME_EXCHANGE of linux/fs.h
+  return syscall(SYS_renameat2, AT_FDCWD, a.c_str(), AT_FDCWD, b.c_str(), kExchange) == 0;
 }
 }  // namespace lmx::ngram

@@ -34,4 +34,7 @@ class Mapping {
   int64_t size_ = 0;
   std::vector<int64_t> offsets_;
 };
+
+// Two folders take each other's name at once; false where the file system cannot.
+bool exchange_names(const std::string& a, const std::string& b);
 }  // namespace lmx::ngram

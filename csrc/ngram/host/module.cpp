@@ -168,6 +168,7 @@ void bind_building(py::module_& m) {
         return crc32c(p, static_cast<size_t>(size), crc);
       },
       py::arg("bytes"), py::arg("crc") = 0);
+  m.def("exchange_names", &exchange_names, py::arg("a"), py::arg("b"));
   m.def("sort_shard", [](const py::buffer& text, int token_bytes, int64_t vocab_size,
                          const py::buffer& all, Job& job) {
     Tables t{};

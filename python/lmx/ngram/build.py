@@ -489,12 +489,15 @@ def _publish(
     for left in work.iterdir():  # fragments, and what another plan of shards has left
         if left.name not in wanted and left.name != MANIFEST:
             left.unlink()
-    if target.exists() and overwrite:
+    _check_target(target, overwrite)  # again: it may have changed meanwhile
+    if not target.exists():
+        work.rename(target)
+        sync_folder(target.absolute().parent)
+        return
+    old = work
+    if not _C.ngram.exchange_names(str(work), str(target)):  # then for a moment there is no target
         old = target.with_name(f"{target.name}.old-{uuid.uuid4().hex[:8]}")
         target.rename(old)
         work.rename(target)
-        sync_folder(target.absolute().parent)
-        shutil.rmtree(old)
-        return
-    work.rename(target)
     sync_folder(target.absolute().parent)
+    shutil.rmtree(old)

@@ -200,13 +200,15 @@ class Index:
             listed: Any = [queries] if is_single(queries) else queries
             qtok, qoff = ragged([r.tolist() if isinstance(r, Tensor) else r for r in listed])
         qtok, qoff = qtok.to(self.device).contiguous(), qoff.to(self.device).contiguous()
-        if self.strict:
+        if self.strict and qtok.numel() and not self._holds(*qtok.aminmax()):
             bad = ((qtok < 0) | (qtok >= self.vocab_size)).nonzero()
-            if len(bad):
-                at = int(bad[0])
-                expected = f"expected tokens in [0, {self.vocab_size})"
-                raise ValueError(f"lmx.ngram: {expected}, got {int(qtok[at])} at {at}")
+            at = int(bad[0])
+            expected = f"expected tokens in [0, {self.vocab_size})"
+            raise ValueError(f"lmx.ngram: {expected}, got {int(qtok[at])} at {at}")
         return qtok, qoff
+
+    def _holds(self, least: Tensor, most: Tensor) -> bool:
+        return 0 <= int(least) and int(most) < self.vocab_size
 
     def _status(self, rows: int) -> Tensor:
         return torch.zeros(rows, dtype=torch.int32, device=self.device)
