@@ -91,6 +91,7 @@ ERRORS = [
     ("root ::= Token(99999)", "expected token ids in [0, 256), got 99999"),
     ('root ::= TagDispatch(("ab", "x"), ("b", "y"))', '"b" is a part of "ab"'),
     ('root ::= TagDispatch(("", "x"))', 'expected tags and excludes, got ""'),
+    ('root ::= TokenTagDispatch((1, "a"), excludes=(1))', "token 1 is both a tag and excluded"),
     ('root ::= a[max_tokens=3]\na ::= "x"', "budgets of rules (max_tokens, max_chars) are not"),
 ]
 
@@ -289,6 +290,29 @@ def test_json_options():
     assert not accepts(Grammar.json(), long)
     assert accepts(Grammar.json(max_whitespace=None), long)
     assert accepts(Grammar.json(), '"\\ud83d\\ude00"')
+
+
+@pytest.mark.parametrize("indent", [0, 1, 4])
+def test_indented_json(indent):
+    grammar = Grammar.json(indent=indent, max_depth=3)
+    rng = random.Random(indent)
+    for _ in range(60):
+        value = random_json(rng)
+        text = json.dumps(value, indent=indent)
+        assert accepts(grammar, text), text
+        if "\n" in text:
+            assert not accepts(grammar, json.dumps(value, indent=indent + 1))
+            assert not accepts(grammar, json.dumps(value))
+    assert accepts(grammar, json.dumps([[[1]]], indent=indent))
+    assert not accepts(grammar, json.dumps([[[[1]]]], indent=indent))
+    containers = Grammar.json(indent=indent, only_containers=True)
+    assert accepts(containers, "{}") and not accepts(containers, "1")
+
+
+def test_bad_indents():
+    for options in ({"indent": -1}, {"indent": 2, "max_depth": 0}, {"indent": 2, "whitespace": ""}):
+        with pytest.raises(ValueError, match=r"expected indent in \[0, 32\]"):
+            Grammar.json(**options)
 
 
 def test_union_and_concat():

@@ -188,6 +188,21 @@ def test_token_edges():
     assert allowed(matcher("root ::= <[2]> | !<[0]>", info), info) == {1, 2}
 
 
+def test_token_dispatch():
+    info = small_info("a", "b", "<f>", "x")
+    text = 'root ::= TokenTagDispatch((2, "ab"), excludes=(3))'
+    for source in (text, str(Grammar.from_ebnf(text))):
+        m = matcher(source, info)
+        assert allowed(m, info) == {0, 1, 2, 4}
+        assert m.accept_many([1, 0, 2]) == 3
+        assert allowed(m, info) == {0}
+        assert m.accept_many([0, 1]) == 2 and allowed(m, info) == {0, 1, 2, 4}
+        assert not m.accept(3)
+    once = matcher('root ::= TokenTagDispatch((2, "a"), loop_after_dispatch=false)', info)
+    assert allowed(once, info) == {0, 1, 2, 3, 4}
+    assert once.accept_many([3, 2, 0]) == 3 and allowed(once, info) == {4}
+
+
 def test_forced_text():
     info = small_info("a", "b", "ab", "é")
     m = matcher('root ::= "abé" [xy]', info)

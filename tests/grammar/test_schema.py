@@ -1,13 +1,15 @@
 """JSON schemas: every keyword, what is refused and why, layouts, and texts as tokens."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 from grammar.schema_refused import REFUSED, UNSATISFIABLE
-from grammar.schema_rows import ROWS
+from grammar.schema_rows import ROWS, table
 from grammar.schema_value_rows import Case
 
+from lmx.cli import main
 from lmx.errors import (
     GrammarError,
     GrammarLimitError,
@@ -16,6 +18,7 @@ from lmx.errors import (
     UnsupportedSchemaError,
 )
 from lmx.grammar import Compiler, Grammar, Matcher, TokenizerInfo
+from lmx.grammar.constraint import parse
 from lmx.grammar.schema import explain
 
 BYTES = TokenizerInfo([*(bytes([b]) for b in range(256)), b"</s>"], stop_ids=[256])
@@ -252,3 +255,27 @@ def test_union_and_serialized():
 def test_errors_are_grammar_errors():
     assert issubclass(UnsupportedSchemaError, GrammarError)
     assert issubclass(UnsatisfiableSchemaError, GrammarError)
+
+
+def test_the_page_shows_the_rows():
+    page = Path(__file__).resolve().parents[2] / "docs" / "grammar.md"
+    assert table() in page.read_text(encoding="utf-8"), "run tools/schema_docs.py"
+
+
+def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    good, bad = tmp_path / "good.json", tmp_path / "bad.json"
+    good.write_text('{"type": "object", "required": ["a"]}', encoding="utf-8")
+    bad.write_text('{"items": {"uniqueItems": true}, "not": {"uniqueItems": true}}', encoding="utf-8")
+    assert main(["grammar", "check", str(good), "--text", '{"a": 1}']) == 0
+    assert main(["grammar", "check", str(good), "--text", "{}"]) == 1
+    assert main(["grammar", "check", str(bad)]) == 1
+    out = capsys.readouterr().out
+    assert "all supported" in out
+    assert "not supported: #/items/uniqueItems: " in out
+    assert "not supported: #/not: " in out
+
+
+def test_short_form(tmp_path: Path):
+    path = tmp_path / "schema.json"
+    path.write_text('{"const": 3}', encoding="utf-8")
+    assert accepts(parse(f"schema:{path}"), "3")

@@ -336,7 +336,7 @@ class Parser {
     else if (called == "TagDispatch")
       e->kind = Kind::dispatch;
     else if (called == "TokenTagDispatch")
-      throw GrammarError(place(at) + "TokenTagDispatch is not supported");
+      return ++i_, token_dispatch(at);
     else
       return nullptr;
     ++i_;
@@ -358,11 +358,59 @@ class Parser {
     return e;
   }
 
+  bool boolean() {
+    const bool is_true = take("true");
+    if (!is_true && !take("false")) fail(i_, "true or false");
+    return is_true;
+  }
+  int32_t token_id() {
+    skip();
+    return static_cast<int32_t>(number());
+  }
+
+  // Tokens of any kind, among which each tag is followed by its expression.
+  ExprPtr token_dispatch(size_t at) {
+    auto text = std::make_shared<Expr>();
+    text->kind = Kind::not_tokens;
+    std::vector<ExprPtr> tagged;
+    std::vector<int32_t> excludes;
+    bool loops = true;
+    do {
+      if (option("loop_after_dispatch")) {
+        loops = boolean();
+      } else if (option("excludes")) {
+        expect("(", " before the excluded tokens");
+        do excludes.push_back(token_id());
+        while (more());
+        expect(")", " after the excluded tokens");
+      } else {
+        expect("(", " before a tag and its rule");
+        auto tag = std::make_shared<Expr>();
+        tag->kind = Kind::tokens;
+        tag->ids.push_back(token_id());
+        text->ids.push_back(tag->ids[0]);
+        expect(",", " between a tag and its rule");
+        tagged.push_back(sequence({tag, alternatives()}));
+        expect(")", " after a tag and its rule");
+      }
+    } while (more());
+    expect(")", " that ends the arguments of a macro");
+    for (const int32_t id : excludes)
+      if (std::find(text->ids.begin(), text->ids.end(), id) != text->ids.end())
+        throw GrammarError(place(at) + "TokenTagDispatch: token " + std::to_string(id) +
+                           " is both a tag and excluded");
+    text->ids.insert(text->ids.end(), excludes.begin(), excludes.end());
+    std::sort(text->ids.begin(), text->ids.end());
+    const ExprPtr any = text, ways = choice(tagged);
+    if (tagged.empty()) return repeat(any, 0, kUnbounded);
+    if (loops) return repeat(choice({any, ways}), 0, kUnbounded);
+    return sequence({repeat(any, 0, kUnbounded), repeat(ways, 0, 1)});
+  }
+
   void dispatch(Expr& e) {
     do {
       if (option("loop_after_dispatch")) {
-        e.loop = take("true");
-        if (!e.loop && !take("false")) fail(i_, "true or false");
+        e.loop = boolean();
       } else if (option("excludes")) {
         expect("(", " before the excluded strings");
         skip();

@@ -215,7 +215,7 @@ class Writer {
 
   int start_of(const std::shared_ptr<ByteMachine>& machine) {
     const auto [it, is_new] = starts_.try_emplace(machine.get(), 0);
-    if (is_new) it->second = write(*machine);
+    if (is_new) it->second = write(*machine->clone());
     return it->second;
   }
 

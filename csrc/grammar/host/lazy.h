@@ -18,6 +18,8 @@ struct ByteMachine {
   // The state after a byte, or -1 where no text of the language goes on with it.
   virtual int32_t next(int32_t state, uint8_t byte) = 0;
   virtual bool is_final(int32_t state) = 0;
+  // An own one for each program: asking for states changes a machine.
+  virtual std::shared_ptr<ByteMachine> clone() const = 0;
 };
 
 class RuleSource {

@@ -175,7 +175,7 @@ class Lowering {
       case Kind::graph: return add_graph(e, from, to);
       case Kind::machine: {
         const int32_t r = new_rule("(automaton)", nullptr);
-        program_.rules[r].machine = e.machine;
+        program_.rules[r].machine = e.machine->clone();
         program_.nfa[from].calls.push_back({r, to});
         return;
       }

@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <cstring>
 
+#include "charset.h"
+
 namespace lmx::grammar {
 namespace {
 constexpr size_t kMaxIds = 1000;     // a longer list becomes bits
@@ -13,6 +15,7 @@ constexpr int32_t kMinBelow = 512;   // nor one for fewer nodes
 constexpr size_t kCheapIds = 64;     // so many bits set one by one beat a second copy of a row
 constexpr int kMaxChain = 4;         // counted rules that are walked together with their body
 constexpr size_t kMaxRests = 4000;   // more are not worth their tables
+constexpr int kMaxEntered = 40;      // tables within tables
 constexpr int kMaxRestsDepth = 200;  // of frames that one token returns through
 }  // namespace
 
@@ -74,6 +77,7 @@ struct Masks::Walk {
     int32_t depth, end;
   };
   std::vector<Region> regions;
+  int num_entered = 0;  // tables of nodes above
 
   Walk(const Vocabulary& vocabulary, const std::bitset<256>* follow_of_rule)
       : levels(vocabulary.longest() + 1),
@@ -130,16 +134,62 @@ const Masks::Base& Masks::base_of(int32_t from) {
   return it->second;
 }
 
-// The configuration of a node with much below it is set: what its base accepts is not walked.
-void Masks::enter(int32_t node, Walk& w) {
+// At a node with much below it, whose configuration is set: what its base accepts is not walked.
+// True if nothing below is left to be walked.
+bool Masks::enter(int32_t node, Walk& w) {
   const TokenTrie::Node& n = vocabulary_.trie().nodes[node];
   auto& level = w.levels[n.depth];
   const Base& base = base_of(level.config);
-  if (base.onto == kNone) return;
-  level.is_covered = true;
+  if (base.onto == kNone || w.num_entered >= kMaxEntered) return false;
   level.row = arena_.config(level.config).row.load(std::memory_order_relaxed);
-  w.accepted.add(vocabulary_.within(node, base.first, base.rest));
-  w.regions.push_back({&base, n.depth, node + n.size});
+  const auto table = vocabulary_.within(node, base.first, base.rest);
+  w.accepted.add(std::shared_ptr<const Bits>(table, &table->bits));
+  const auto follows = [&](const Alphabet& alphabet) {
+    for (int b = 0; b < 256; ++b)
+      if ((*w.follow)[b] && alphabet.has(static_cast<uint8_t>(b))) return true;
+    return false;
+  };
+  if ((level.is_end && follows(base.first)) ||
+      (w.follow && arena_.config(base.onto).is_accepting && follows(base.rest))) {
+    level.is_covered = true;  // the rule may end within the table: its nodes are visited
+    w.regions.push_back({&base, n.depth, node + n.size});
+    return false;
+  }
+  ++w.num_entered;
+  leave(node, base, *table, w);
+  --w.num_entered;
+  return true;
+}
+
+// What is below a node and not in its base's table.
+void Masks::leave(int32_t node, const Base& base, const Vocabulary::Within& table, Walk& w) {
+  const auto& nodes = vocabulary_.trie().nodes;
+  const int32_t top = nodes[node].depth, from = w.levels[top].config;
+  const size_t num_ends = w.ends.size(), num_regions = w.regions.size();
+  const auto walk = [&](int32_t i, int32_t depth, int32_t config) {
+    w.set(depth, config, arena_, false);
+    if (depth + 1 < nodes[i].depth)
+      walk_rest({i, depth}, config, w);
+    else
+      walk_below(i, i + nodes[i].size, w);
+    w.ends.resize(num_ends);
+    w.regions.resize(num_regions);
+  };
+  for (int32_t i = node + 1; i < node + nodes[node].size; i += nodes[i].size) {
+    const uint8_t b = nodes[i].byte;
+    if (!base.first.has(b) || utf8_step(0, b) < 0) walk(i, top, from);
+  }
+  const bool is_end = w.follow && arena_.config(base.onto).is_accepting;
+  for (int b = 0; b < 256; ++b) {
+    const int32_t begin = table.first_exit[b], end = table.first_exit[b + 1];
+    if (begin == end) continue;
+    if (num_ends == 0 && !(is_end && (*w.follow)[b]) &&
+        arena_.step(base.onto, static_cast<uint8_t>(b)) == kNone)
+      continue;
+    for (int32_t k = begin; k < end; ++k)
+      walk(table.exits[k], nodes[table.exits[k]].depth - 1, base.onto);
+  }
+  for (const auto& cut : table.cuts) walk(cut.node, cut.begin, cut.begin == top ? from : base.onto);
 }
 
 // Nodes [begin, end), whose parents' configurations are known.
@@ -191,7 +241,10 @@ void Masks::walk_below(int32_t begin, int32_t end, Walk& w) {
     if (!is_covered) {
       if (nodes[i + 1].first > n.first)
         w.accepted.add(tokens + n.first, tokens + nodes[i + 1].first);
-      if (n.size >= kMinBelow) enter(i, w);
+      if (n.size >= kMinBelow && enter(i, w)) {
+        i += n.size;
+        continue;
+      }
     }
     ++i;
   }
@@ -199,8 +252,7 @@ void Masks::walk_below(int32_t begin, int32_t end, Walk& w) {
 
 void Masks::walk_all(int32_t from, Walk& w) {
   w.set(0, from, arena_, false);
-  enter(0, w);
-  walk_below(1, vocabulary_.trie().num_nodes(), w);
+  if (!enter(0, w)) walk_below(1, vocabulary_.trie().num_nodes(), w);
 }
 
 // The bytes from the offset up to the node's parent, then the node and all below.
@@ -208,12 +260,11 @@ void Masks::walk_rest(Rest rest, int32_t from, Walk& w) {
   const TokenTrie& trie = vocabulary_.trie();
   const TokenTrie::Node& node = trie.nodes[rest.node];
   const std::string_view path = vocabulary_.bytes(trie.tokens[node.first]);
-  w.ends.clear();
   w.set(rest.offset, from, arena_, false);
   for (int32_t d = rest.offset; d < node.depth - 1; ++d) {
     const auto b = static_cast<uint8_t>(path[d]);
     const int32_t to = arena_.step(w.levels[d].config, b);
-    w.pass_end(d, b);
+    if (w.follow) w.pass_end(d, b);
     if (to == kNone) return w.keep(rest.node);
     w.set(d + 1, to, arena_, false);
   }
@@ -243,7 +294,10 @@ const Masks::Local& Masks::local(const Rests& rests, Item item, int32_t& below) 
   if (rests.id == everything_.id)
     walk_all(from, w);
   else
-    for (const Rest rest : rests.list) walk_rest(rest, from, w);
+    for (const Rest rest : rests.list) {
+      w.ends.clear();
+      walk_rest(rest, from, w);
+    }
   auto& list = w.rests;
   // A rest within another one says nothing new.
   std::sort(list.begin(), list.end(), [](const Rest& a, const Rest& b) {

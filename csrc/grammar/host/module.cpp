@@ -7,6 +7,7 @@
 #include <optional>
 
 #include "batch.h"
+#include "common/py_dlpack.h"
 #include "common/py_tensor.h"
 #include "device.h"
 #include "lazy.h"
@@ -43,12 +44,14 @@ class NumberedMatcher : public Matcher {
 
 uint32_t* bitmask_data(const char* method, py::handle bitmask, const Matcher& matcher,
                        int64_t* rows) {
+  const int32_t num_words = matcher.grammar().vocabulary().num_words();
+  if (void* data = int32_rows(bitmask, num_words, rows)) return static_cast<uint32_t*>(data);
   return tensor_data<uint32_t>(bitmask,
                                {.method = method,
                                 .name = "bitmask",
                                 .dtype = int32_dtype(),
                                 .rows = -1,
-                                .columns = matcher.grammar().vocabulary().num_words()},
+                                .columns = num_words},
                                rows);
 }
 

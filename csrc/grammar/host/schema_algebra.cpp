@@ -7,7 +7,7 @@
 namespace lmx::grammar {
 namespace {
 constexpr size_t kMaxProducts = 256;      // sets of a type that an intersection makes
-constexpr size_t kMaxPairs = 4000000;     // of oneOf's branches that are compared
+constexpr size_t kMaxPairs = 500000;      // of oneOf's branches that are compared
 
 template <typename Set>
 void simplify(std::vector<Set>& sets) {  // one that is free holds all others

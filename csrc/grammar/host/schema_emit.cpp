@@ -55,9 +55,18 @@ class SchemaSource : public RuleSource {
   void make(Program& program, int32_t rule) override {
     const std::lock_guard lock(*mutex_);
     const size_t states = program.nfa.size(), rules = program.rules.size();
-    const ExprPtr body = writer_.body(written_[rule]);
-    lower_rule(rule, *body, [&](int w) { return rule_of(program, w); }, budget_, program);
-    settle(program, states, rules);
+    try {
+      const ExprPtr body = writer_.body(written_[rule]);
+      lower_rule(rule, *body, [&](int w) { return rule_of(program, w); }, budget_, program);
+      settle(program, states, rules);
+    } catch (...) {  // as before: it may be asked for again
+      for (size_t r = rules; r < program.rules.size() && r < written_.size(); ++r)
+        if (written_[r] >= 0) program_rule_[written_[r]] = -1;
+      program.rules[rule].start = program.rules[rule].final = -1;
+      program.nfa.resize(states);
+      program.rules.resize(rules);
+      throw;
+    }
   }
 
  private:

@@ -66,6 +66,9 @@ class TableMachine : public Numbered<TableTuple> {
     find_lengths();
     intern({});
   }
+  std::shared_ptr<ByteMachine> clone() const override {
+    return std::make_shared<TableMachine>(*this);
+  }
   bool is_empty() const { return table_->states.empty() || !lives(0, 0); }
 
   bool is_final(int32_t s) override { return at(s).kind == TableTuple::kEnd; }
@@ -92,15 +95,15 @@ class TableMachine : public Numbered<TableTuple> {
         if (e.lo < 0x80 || e.hi >= 0xC0) back[1][e.to].push_back(s);
         if (e.lo < 0xC0 && e.hi >= 0x80) back[0][e.to].push_back(s);
       }
-    lengths_.assign(num_lengths_, std::vector<bool>(n));
+    std::vector<std::vector<bool>> lengths(num_lengths_, std::vector<bool>(n));
     std::vector<int32_t> queue;
     for (int64_t k = 0; k < num_lengths_; ++k) {
       const auto reach = [&](int32_t s) {
-        if (!lengths_[k][s]) lengths_[k][s] = true, queue.push_back(s);
+        if (!lengths[k][s]) lengths[k][s] = true, queue.push_back(s);
       };
       for (int32_t s = 0; s < n; ++s) {
         if (k == 0 && table_->states[s].is_final) reach(s);
-        if (k > 0 && lengths_[k - 1][s])
+        if (k > 0 && lengths[k - 1][s])
           for (const int32_t from : back[1][s]) reach(from);
       }
       while (!queue.empty()) {
@@ -109,16 +112,17 @@ class TableMachine : public Numbered<TableTuple> {
         for (const int32_t from : back[0][s]) reach(from);
       }
     }
+    lengths_ = std::make_shared<const std::vector<std::vector<bool>>>(std::move(lengths));
   }
 
   // Without a maximum, `min + number of states` characters stand for all longer rests: a rest of
   // more characters than states passes one twice, and can leave out what lies between.
   bool lives(int32_t s, int64_t count) const {
-    if (lengths_.empty()) return true;
+    if (!lengths_) return true;
     const int64_t least = std::max<int64_t>(0, min_ - count);
     const int64_t most = max_ == kUnbounded ? num_lengths_ - 1 : max_ - count;
     for (int64_t k = least; k <= most; ++k)
-      if (lengths_[k][s]) return true;
+      if ((*lengths_)[k][s]) return true;
     return false;
   }
 
@@ -208,7 +212,7 @@ class TableMachine : public Numbered<TableTuple> {
   int64_t min_, max_;
   bool every_;
   int64_t num_lengths_ = 0;
-  std::vector<std::vector<bool>> lengths_;  // [length][state]
+  std::shared_ptr<const std::vector<std::vector<bool>>> lengths_;  // [length][state]
 };
 
 // ---- any string but some -----------------------------------------------------------------------
@@ -226,6 +230,9 @@ class OtherMachine : public Numbered<OtherTuple> {
  public:
   explicit OtherMachine(std::vector<std::string> names) : names_(std::move(names)) {
     intern(names_.empty() ? free(0) : OtherTuple{.end = static_cast<int32_t>(names_.size())});
+  }
+  std::shared_ptr<ByteMachine> clone() const override {
+    return std::make_shared<OtherMachine>(*this);
   }
   bool is_final(int32_t s) override { return at(s).kind == OtherTuple::kEnd; }
   int32_t next(int32_t s, uint8_t b) override {

@@ -57,6 +57,9 @@ class NumberMachine : public ByteMachine {
     return read(to, b) && may_end(to) ? intern(to) : -1;
   }
   bool is_final(int32_t s) override { return ends(states_[s]); }
+  std::shared_ptr<ByteMachine> clone() const override {
+    return std::make_shared<NumberMachine>(*this);
+  }
   bool is_empty() const { return is_pruned_ && is_dead_; }
 
  private:

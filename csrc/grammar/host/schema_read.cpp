@@ -19,6 +19,7 @@ enum TypeBit {
   kArray = 64
 };
 constexpr unsigned kAllTypes = 127;
+constexpr size_t kMaxWarnings = 100;  // of what is ignored; finding a pointer takes a while
 constexpr size_t kMaxBranchSets = 6;  // branches of anyOf beside unevaluated..., taken in every set
 }  // namespace
 
@@ -563,7 +564,7 @@ Shape SchemaModel::shape_of_constant(const Json& value) {
 }
 
 void SchemaModel::warn(const Json& schema, const std::string& keyword, const std::string& reason) {
-  if (warned_.insert({&schema, keyword}).second)
+  if (warnings_.size() < kMaxWarnings && warned_.insert({&schema, keyword}).second)
     warnings_.push_back(document_.pointer_to(schema) + "/" + keyword + ": " + reason);
 }
 

@@ -264,6 +264,34 @@ ExprPtr json_literal(std::string_view text, bool every_escape) {
   return sequence(std::move(parts));
 }
 
+namespace {
+// Sorted words from a byte on, as a tree of what they share; each ends with a quote.
+ExprPtr word_tree(const std::vector<std::string>& words, size_t begin, size_t end, size_t at) {
+  size_t same = words[begin].size();
+  for (size_t i = begin + 1; i < end; ++i) {
+    size_t k = at;
+    while (k < same && k < words[i].size() && words[i][k] == words[begin][k]) ++k;
+    same = k;
+  }
+  while (same > at && same < words[begin].size() && (words[begin][same] & 0xC0) == 0x80) --same;
+  const ExprPtr head = literal(words[begin].substr(at, same - at));
+  if (end - begin == 1) return head;
+  std::vector<ExprPtr> parts;
+  for (size_t i = begin; i < end;) {
+    const auto next = [&](size_t k) {  // the character there
+      size_t j = same;
+      next_code_point(words[k], j);
+      return std::string_view(words[k]).substr(same, j - same);
+    };
+    size_t j = i + 1;
+    while (j < end && next(j) == next(i)) ++j;
+    parts.push_back(word_tree(words, i, j, same));
+    i = j;
+  }
+  return sequence({head, choice(std::move(parts))});
+}
+}  // namespace
+
 int32_t StringTable::next(int32_t s, uint8_t b) const {
   for (const ByteEdge& e : states[s].edges)
     if (e.lo <= b && b <= e.hi) return e.to;
@@ -417,10 +445,16 @@ std::vector<std::vector<int>> Languages::combinations(const std::vector<StringSe
 
 ExprPtr Languages::tail(const StringSet& set, bool every, int char_rule) {
   const ExprPtr quote = literal("\"");
-  if (set.is_finite) {
+  if (set.is_finite && every) {
     std::vector<ExprPtr> parts;
     for (const auto& word : set.words) parts.push_back(sequence({json_literal(word, every), quote}));
     return choice(std::move(parts));
+  }
+  if (set.is_finite) {
+    std::vector<std::string> words;
+    for (const auto& word : set.words) words.push_back(json_quoted(word).substr(1));
+    std::sort(words.begin(), words.end());
+    return word_tree(words, 0, words.size(), 0);
   }
   if (set.in.empty() && set.out.empty())
     return sequence({repeat(rule_ref(char_rule), set.min, set.max), quote});

@@ -25,8 +25,8 @@ TokenTrie TokenTrie::build(std::vector<int32_t> tokens, const std::vector<std::s
     close_below(shared);
     for (size_t d = shared; d < s.size(); ++d) {
       path.push_back(count());
-      t.nodes.push_back({0, static_cast<int32_t>(i), static_cast<uint16_t>(d + 1),
-                         static_cast<uint8_t>(s[d])});
+      t.nodes.push_back(
+          {0, static_cast<int32_t>(i), static_cast<uint16_t>(d + 1), static_cast<uint8_t>(s[d])});
     }
     t.max_depth = std::max(t.max_depth, static_cast<int32_t>(s.size()));
     before = s;

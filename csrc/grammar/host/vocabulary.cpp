@@ -12,7 +12,7 @@ namespace lmx::grammar {
 namespace {
 constexpr int64_t kMaxVocab = int64_t{1} << 24;
 constexpr int64_t kMaxTokenBytes = 65535;
-constexpr size_t kMaxWithin = 512;  // tables that are remembered
+constexpr size_t kMaxWithin = 256;  // tables that are remembered
 
 // GPT-2's characters for bytes: printable ones stand for themselves, the others, in order, are
 // U+0100 and up. By code point; -1 for characters that stand for no byte.
@@ -141,35 +141,55 @@ void Vocabulary::index() {
   fingerprint_ = checksum(save());
 }
 
-std::shared_ptr<const Bits> Vocabulary::within(int32_t node, const Alphabet& first,
-                                               const Alphabet& rest) const {
+std::shared_ptr<const Vocabulary::Within> Vocabulary::within(int32_t node, const Alphabet& first,
+                                                             const Alphabet& rest) const {
   const std::lock_guard lock(mutex_);
   if (within_.size() >= kMaxWithin) within_.clear();  // who uses one keeps it
   auto& known = within_[{node, first, rest}];
   if (known) return known;
-  auto bits = std::make_shared<Bits>(num_words(), 0);
+  auto made = std::make_shared<Within>();
+  made->bits.assign(num_words(), 0);
   const auto& nodes = trie_.nodes;
   const int32_t top = nodes[node].depth, end = node + nodes[node].size;
-  std::vector<int> utf8(trie_.max_depth + 1, 0);  // the reader's state, by depth
+  struct Place {
+    int utf8;       // the reader's state
+    int32_t begin;  // the depth at which the character begins
+  };
+  std::vector<Place> places(trie_.max_depth + 1, {0, top});
+  std::vector<std::pair<uint8_t, int32_t>> exits;
   for (int32_t i = node + 1; i < end;) {
     const TokenTrie::Node& n = nodes[i];
-    const int before = utf8[n.depth - 1];
-    const int after = utf8[n.depth] = utf8_step(before, n.byte);
-    if (after < 0 || !(n.depth == top + 1 ? first : rest).has(n.byte)) {
+    const bool is_first = n.depth == top + 1;
+    Place at = places[n.depth - 1];
+    if (at.utf8 == 0) at.begin = n.depth - 1;
+    const int after = utf8_step(at.utf8, n.byte);
+    if (after < 0 || !(is_first ? first : rest).has(n.byte)) {
+      if (at.utf8 != 0)
+        made->cuts.push_back({i, at.begin});
+      else if (!is_first)
+        exits.push_back({n.byte, i});
       i += n.size;
       continue;
     }
-    const bool is_whole = before == 0 && rest.covers(trie_.content[i]);
+    const bool is_whole = at.utf8 == 0 && rest.covers(trie_.content[i]);
+    places[n.depth] = {after, at.begin};
     const int32_t next = is_whole ? i + n.size : i + 1;
-    for (int32_t k = n.first; k < nodes[next].first; ++k) set_bit(bits->data(), trie_.tokens[k]);
+    for (int32_t k = n.first; k < nodes[next].first; ++k)
+      set_bit(made->bits.data(), trie_.tokens[k]);
     i = next;
   }
-  return known = std::move(bits);
+  std::sort(exits.begin(), exits.end());
+  for (const auto& [byte, exit] : exits) {
+    made->exits.push_back(exit);
+    ++made->first_exit[byte + 1];
+  }
+  for (int b = 0; b < 256; ++b) made->first_exit[b + 1] += made->first_exit[b];
+  return known = std::move(made);
 }
 
 size_t Vocabulary::memory_bytes() const {
   const std::lock_guard lock(mutex_);
-  return text_.size() + begin_.size() * 8 + trie_.memory_bytes() + within_.size() * num_words() * 4;
+  return text_.size() + begin_.size() * 8 + trie_.memory_bytes() + within_.size() * num_words() * 8;
 }
 
 // ---- files: magic, version, sizes, payload, checksum; all little-endian ----------------------

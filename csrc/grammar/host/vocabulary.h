@@ -1,5 +1,6 @@
 // grammar/host/vocabulary.h: what tokens are made of: their bytes, and tables over them.
 #pragma once
+#include <array>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -39,9 +40,21 @@ class Vocabulary {
   uint64_t fingerprint() const { return fingerprint_; }
   size_t memory_bytes() const;
   // Tokens below a node of the trie that go on with a byte of `first`, and then within `rest`; the
-  // last character may be cut off. Remembered, for a while: grammars ask for the same ones.
-  std::shared_ptr<const Bits> within(int32_t node, const Alphabet& first,
-                                     const Alphabet& rest) const;
+  // last character may be cut off. And where the trie leaves them: nodes whose byte is another one,
+  // by byte, but for those that leave at once; and nodes that break a character off, with the depth
+  // at which it begins.
+  struct Within {
+    struct Cut {
+      int32_t node, begin;
+    };
+    Bits bits;
+    std::vector<int32_t> exits;
+    std::array<int32_t, 257> first_exit{};  // of a byte, in `exits`
+    std::vector<Cut> cuts;
+  };
+  // Remembered, for a while: grammars ask for the same ones.
+  std::shared_ptr<const Within> within(int32_t node, const Alphabet& first,
+                                       const Alphabet& rest) const;
 
   std::string save() const;
   static std::shared_ptr<Vocabulary> load(std::string_view data);  // std::invalid_argument
@@ -59,7 +72,7 @@ class Vocabulary {
   uint64_t fingerprint_ = 0;
   using WithinKey = std::tuple<int32_t, Alphabet, Alphabet>;
   mutable std::mutex mutex_;
-  mutable std::map<WithinKey, std::shared_ptr<const Bits>> within_;
+  mutable std::map<WithinKey, std::shared_ptr<const Within>> within_;
 };
 
 // FNV-1a, of 64 bits: tells files and vocabularies apart; no protection against forgery.

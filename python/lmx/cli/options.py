@@ -42,7 +42,8 @@ def add_decoding_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--min-p", type=float, default=0.0, metavar="P", help="0 is off (default)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--stop", action="append", default=[], metavar="TEXT", help="repeatable")
-    parser.add_argument("--constraint", help='"json", "regex:PATTERN" or "ebnf:FILE"')
+    forms = '"json", "regex:PATTERN", "ebnf:FILE" or "schema:FILE"'
+    parser.add_argument("--constraint", help=forms)
     parser.add_argument("--drafter", help='proposes tokens, e.g. "recycle"')
     parser.add_argument("--cache", help='eviction policy, e.g. "h2o:0.2"')
     parser.add_argument("--depth", help="layers to skip; no policy is built in yet")

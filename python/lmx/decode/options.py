@@ -38,13 +38,14 @@ class Options:
             object.__setattr__(self, "stop", _as_tuple("stop", self.stop))
 
     def for_model(self, model: LayeredModel) -> "Options":
-        """Return the same options with a constraint given as text compiled for the model.
+        """Return the same options with a constraint given otherwise compiled for the model.
 
         Raises:
             ValueError: the text is no constraint, or the model has no tokenizer.
             GrammarError, OSError: its grammar is wrong, or its file cannot be read.
         """
-        if not isinstance(self.constraint, str | Grammar):
+        is_schema = hasattr(self.constraint, "model_json_schema")  # a pydantic model
+        if not is_schema and not isinstance(self.constraint, str | Grammar):
             return self
         return replace(self, constraint=for_model(self.constraint, model))
 

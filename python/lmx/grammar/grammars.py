@@ -53,6 +53,8 @@ class Grammar:
         whitespace: str = "flex",
         max_whitespace: int | None = 64,
         only_containers: bool = False,
+        indent: int | None = None,
+        max_depth: int = 16,
     ) -> "Grammar":
         r"""Return the language of JSON texts (RFC 8259), without white space around them.
 
@@ -61,7 +63,22 @@ class Grammar:
                 ``[ \t\n\r]``; ``"compact"``: none; anything else is a regular expression.
             max_whitespace: None sets no limit: models are known to fall into endless newlines.
             only_containers: objects and arrays only.
+            indent: the layout of Python's ``json.dumps(value, indent=indent)`` instead, which is
+                no context-free language, therefore
+            max_depth: down to so many objects and arrays within one another.
+
+        Raises:
+            ValueError: ``indent`` or ``max_depth`` is out of range, or ``indent`` comes with
+                ``whitespace``.
         """
+        if indent is not None:
+            if whitespace != "flex" or not 0 <= indent <= 32 or not 1 <= max_depth <= 256:
+                raise ValueError(
+                    "Grammar.json: expected indent in [0, 32] without whitespace, and max_depth in "
+                    f"[1, 256], got {indent}, {whitespace!r} and {max_depth}"
+                )
+            scalars = str(cls.json(whitespace="compact"))
+            return cls.from_ebnf(_indented_json(scalars, indent, max_depth, only_containers))
         if whitespace == "flex":
             limit = "" if max_whitespace is None else str(max_whitespace)
             whitespace = rf"[ \t\n\r]{{0,{limit}}}"
@@ -174,6 +191,27 @@ class Grammar:
 
     def __repr__(self) -> str:
         return f"Grammar({str(self)!r})"
+
+
+def _indented_json(compact: str, indent: int, max_depth: int, only_containers: bool) -> str:
+    """Write the rules of each depth out; strings and numbers are those of the compact grammar."""
+    shared = ("string ::=", "escape ::=", "number ::=")
+    rules = [line for line in compact.splitlines() if line.startswith(shared)]
+    rules.append('scalar ::= string | number | "true" | "false" | "null"')
+    rules.append('empty ::= "{}" | "[]"')
+    for depth in range(max_depth):
+        inner, outer = (f'"\\n{" " * (indent * d)}"' for d in (depth + 1, depth))
+        value = f"value-{depth + 1}"
+        for name, brackets, item in (
+            ("object", "{}", f'string ": " {value}'),
+            ("array", "[]", value),
+        ):
+            body = f'"{brackets[0]}" {inner} {item} ("," {inner} {item})* {outer} "{brackets[1]}"'
+            rules.append(f"{name}-{depth} ::= {body}")
+        rules.append(f"value-{depth} ::= scalar | empty | object-{depth} | array-{depth}")
+    rules.append(f"value-{max_depth} ::= scalar | empty")
+    root = "empty | object-0 | array-0" if only_containers else "value-0"
+    return "\n".join([f"root ::= {root}", *rules])
 
 
 class Compiler:
