@@ -1,12 +1,13 @@
 """Plant bugs of one token in the kernels and count how many the tests notice: ``make mutants``.
 
-    python tools/mutants.py [--count 100] [--seed 0] [--jobs 2]
+    python tools/mutants.py [--room vocab] [--count 100] [--seed 0] [--jobs 2]
 
-The sample is the same for a seed and a tree. Every worker has its own copy of the tree in a
-temporary folder; a mutant is one changed file there, of which only what depends on it is compiled
-and linked again, at level v3, which every machine has. Not counted, and replaced by the next of the
-sample, is a mutant that does not compile or whose object files are those of the original. Exit code
-1 if fewer than 95 % are killed.
+The kernels are those of a room, with `vocab` what all rooms share too; the tests are the room's and
+the promises of its ops. The sample is the same for a seed and a tree. Every worker has its own copy
+of the tree in a temporary folder; a mutant is one changed file there, of which only what depends on
+it is compiled and linked again, at level v3, which every machine has. Not counted, and replaced by
+the next of the sample, is a mutant that does not compile or whose object files are those of the
+original. Exit code 1 if fewer than 95 % are killed.
 """
 
 from __future__ import annotations
@@ -28,11 +29,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-KERNELS = ("csrc/vocab/*", *(f"csrc/common/{n}.h" for n in ("exact", "draw", "philox", "vec")),
-           "csrc/common/warp.cuh")  # fmt: skip
-COPIED = ("csrc", "python/lmx", "tests/simt", "tests/vocab", "CMakeLists.txt", "pyproject.toml",
-          "tests/conftest.py", "tests/helpers.py", "tests/samples.py",
-          "tests/test_promises.py")  # fmt: skip
+SHARED = (*(f"csrc/common/{n}.h" for n in ("exact", "draw", "philox", "vec")),
+          "csrc/common/warp.cuh")  # fmt: skip
+COPIED = ("csrc", "python/lmx", "tests", "CMakeLists.txt", "pyproject.toml")
+OP_PREFIXES = {"layerskip": "skip_", "kvcache": "kv_"}  # others are the room's name
 # Tests that a change on one side alone cannot reach.
 NOT_CPU = "not cpu and not thread_count_changes_nothing"
 NOT_SIMT = "not simt and not order_of_threads_changes_nothing"
@@ -250,9 +250,10 @@ def mutants_of(file: str, code: str, seed: int) -> Iterator[tuple[float, Mutant]
             yield rng.random(), Mutant(file, t.start, t.text, new, line, shown)
 
 
-def sample(seed: int, root: Path = ROOT) -> list[Mutant]:
+def sample(seed: int, room: str = "vocab", root: Path = ROOT) -> list[Mutant]:
     """All candidates in the order in which they are tried."""
-    paths = sorted(p for pattern in KERNELS for p in root.glob(pattern) if p.is_file())
+    patterns = (f"csrc/{room}/*", *(SHARED if room == "vocab" else ()))
+    paths = sorted(p for pattern in patterns for p in root.glob(pattern) if p.is_file())
     found = [
         ranked
         for path in paths
@@ -359,10 +360,10 @@ class Outcome:
         return self.fate in ("killed", "survived")
 
 
-def test_files(root: Path) -> list[str]:
+def test_files(root: Path, room: str) -> list[str]:
     """The tests that may kill, those that are quick for what they see first."""
     slow = ("test_compile.py", "test_exact.py")
-    files = sorted(root.glob("tests/vocab/test_*.py"), key=lambda p: (p.name in slow, p.name))
+    files = sorted(root.glob(f"tests/{room}/test_*.py"), key=lambda p: (p.name in slow, p.name))
     return [str(p.relative_to(root)) for p in files] + ["tests/test_promises.py"]
 
 
@@ -375,8 +376,8 @@ def cpu_seconds(pid: int) -> float:
 class Worker:
     """One copy of the tree, with the original's objects beside it."""
 
-    def __init__(self, build: Build) -> None:
-        self.build = build
+    def __init__(self, build: Build, room: str) -> None:
+        self.build, self.room = build, room
         self.longest = 0.0  # processor seconds between two words of pytest's in the last run
         self.patience = 600.0  # how many there may be until it is ended
         self.kept = build.root / "kept"
@@ -400,9 +401,11 @@ class Worker:
             "PYTHONDONTWRITEBYTECODE": "1",
             "LMX_CPU_ISA": "v3",
         }
-        files = [f for f in test_files(self.build.root) if f.startswith(within)]
+        files = [f for f in test_files(self.build.root, self.room) if f.startswith(within)]
+        ours = f"({self.room} or {OP_PREFIXES.get(self.room, self.room + '_')})"
+        only = f"{ours} and {only}" if only else ours
         command = [sys.executable, "-m", "pytest", "-x", "-vv", "--tb=no", "-p", "no:cacheprovider"]
-        command += [*files, *(["-k", only] if only else [])]
+        command += [*files, "-k", only]
         log = self.build.root / "log"
         size, since, began, self.longest = 0, 0.0, time.monotonic(), 0.0
         with log.open("wb") as to:
@@ -454,7 +457,7 @@ class Worker:
                 return "does not compile", ""
             self._install()
             if only:
-                by = self.test("tests/vocab", only) if changed else ""
+                by = self.test(f"tests/{self.room}", only) if changed else ""
             else:
                 only = NOT_SIMT if not simt else NOT_CPU if changed == simt else ""
                 by = self.test("tests", only) if changed else ""
@@ -495,12 +498,12 @@ def run_sample(workers: list[Worker], mutants: list[Mutant], count: int) -> Iter
         yield outcome
 
 
-def prepare(folder: Path, jobs: int) -> list[Worker]:
+def prepare(folder: Path, room: str, jobs: int) -> list[Worker]:
     """Build the workers' copies; the unchanged tree must pass, and sets the time limits."""
     copy_tree(folder / "0")
     builds = [build_tree(folder / "0")]
     builds += [builds[0].moved(folder / str(i)) for i in range(1, jobs)]
-    workers = [Worker(build) for build in builds]
+    workers = [Worker(build, room) for build in builds]
     began = time.monotonic()
     if failed := workers[0].test():
         raise SystemExit(f"mutants: without any change {failed} fails")
@@ -513,12 +516,13 @@ def prepare(folder: Path, jobs: int) -> list[Worker]:
 def main() -> int:
     """Report each mutant and the score."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--room", default="vocab")
     parser.add_argument("--count", type=int, default=100, help="mutants that count")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=2, help="copies of the tree that work at once")
     parser.add_argument("--list", action="store_true", help="print the candidates and stop")
     options = parser.parse_args()
-    mutants = sample(options.seed)
+    mutants = sample(options.seed, options.room)
     if options.list:
         print("\n".join(map(str, mutants)))
         return 0
@@ -527,7 +531,7 @@ def main() -> int:
     survivors: list[Mutant] = []
     counted = 0
     with tempfile.TemporaryDirectory(prefix="lmx-mutants-") as folder:
-        workers = prepare(Path(folder).resolve(), options.jobs)
+        workers = prepare(Path(folder).resolve(), options.room, options.jobs)
         for outcome in run_sample(workers, mutants, options.count):
             counted += outcome.counts
             by = f" by {outcome.by}, {outcome.seconds:.0f} s" if outcome.by else ""
