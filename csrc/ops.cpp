@@ -5,6 +5,22 @@
 #include <torch/csrc/stable/library.h>
 
 STABLE_TORCH_LIBRARY(LMX_NAMESPACE, m) {  // lmx; lmx_simt in the test harness
+  // kvcache: paged keys and values                                                   csrc/kvcache
+  m.def(
+      "kv_append(Tensor key, Tensor value, Tensor slot_mapping, Tensor(a!) kv_pages, "
+      "Tensor(b!)? scale=None, Tensor? meta_slots=None, Tensor? pos=None, Tensor? score=None, "
+      "Tensor(c!)? meta_pos=None, Tensor(d!)? meta_score=None, Tensor(e!)? status=None) -> ()");
+  m.def(
+      "kv_copy_pages(Tensor src, Tensor dst, Tensor(a!) kv_pages, Tensor(b!)? status=None) -> ()");
+  m.def(
+      "kv_swap_pages(Tensor page_ids, Tensor(a!) kv_pages, Tensor(b!) host_pages, "
+      "str direction, Tensor(c!)? status=None) -> ()");
+  m.def(
+      "kv_gather_slots(Tensor kv_pages, Tensor block_table, Tensor num_slots, Tensor slots, "
+      "Tensor(a!)? status=None) -> (Tensor key, Tensor value)");
+  m.def(
+      "kv_scatter_slots(Tensor key, Tensor value, Tensor block_table, Tensor num_slots, "
+      "Tensor slots, Tensor(a!) kv_pages, Tensor(b!)? status=None) -> ()");
   // layerskip: the GEMM, norms and plans whose rows each have a weight group       csrc/layerskip
   m.def(
       "skip_plan(Tensor group, int num_groups, int block_m=128, Tensor? alias=None, "
