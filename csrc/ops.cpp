@@ -25,6 +25,22 @@ struct Ops {
 
 STABLE_TORCH_LIBRARY(LMX_NAMESPACE, library) {  // lmx; lmx_simt in the test harness
   Ops m{library};
+  // kvcache: paged keys and values                                                   csrc/kvcache
+  m.def(
+      "kv_append(Tensor key, Tensor value, Tensor slot_mapping, Tensor(a!) kv_pages, "
+      "Tensor(b!)? scale=None, Tensor? meta_slots=None, Tensor? pos=None, Tensor? score=None, "
+      "Tensor(c!)? meta_pos=None, Tensor(d!)? meta_score=None, Tensor(e!)? status=None) -> ()");
+  m.def(
+      "kv_copy_pages(Tensor src, Tensor dst, Tensor(a!) kv_pages, Tensor(b!)? status=None) -> ()");
+  m.def(
+      "kv_swap_pages(Tensor page_ids, Tensor(a!) kv_pages, Tensor(b!) host_pages, "
+      "str direction, Tensor(c!)? status=None) -> ()");
+  m.def(
+      "kv_gather_slots(Tensor kv_pages, Tensor block_table, Tensor num_slots, Tensor slots, "
+      "Tensor(a!)? status=None) -> (Tensor key, Tensor value)");
+  m.def(
+      "kv_scatter_slots(Tensor key, Tensor value, Tensor block_table, Tensor num_slots, "
+      "Tensor slots, Tensor(a!) kv_pages, Tensor(b!)? status=None) -> ()");
   // tree: draft trees, verification, commit, drafts from recycled tokens              csrc/tree
   m.def(
       "tree_prepare(Tensor parents, Tensor indptr, int max_nodes, Tensor? tokens=None, "

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from grammar.grammar_samples import SAMPLES as GRAMMAR
+from kvcache.kv_samples import SAMPLES as KVCACHE
 from ngram.cases import CASES as NGRAM_CASES
 from torch import Tensor
 
@@ -222,6 +223,7 @@ SAMPLES: dict[str, Callable[[], Iterator[Sample]]] = {
     "vocab_mask_popcount": words,
     **{op: partial(ngram_rows, op) for op in NGRAM_CASES},
     **GRAMMAR,
+    **KVCACHE,
 }
 
 
