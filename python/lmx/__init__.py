@@ -45,7 +45,7 @@ no_cuda = _load_cuda()  # "" when the CUDA kernels are there, else why not
 if no_cuda and torch.cuda.is_available():
     warnings.warn(f"lmx has no CUDA kernels: {no_cuda}", RuntimeWarning, stacklevel=2)
 
-from . import decode, grammar, hf, layerskip, models, ngram, vocab  # noqa: E402
+from . import attention, decode, grammar, hf, layerskip, models, ngram, vocab  # noqa: E402
 from .decode import Engine, Generation, Sampling, generate, score  # noqa: E402
 from .errors import Error  # noqa: E402
 from .models import load  # noqa: E402
@@ -56,6 +56,7 @@ __all__ = [
     "Error",
     "Generation",
     "Sampling",
+    "attention",
     "decode",
     "generate",
     "grammar",
