@@ -47,6 +47,7 @@ if no_cuda and torch.cuda.is_available():
 
 from . import (  # noqa: E402
     _pure,
+    attention,
     decode,
     grammar,
     hf,
@@ -69,7 +70,9 @@ __all__ = [
     "Generation",
     "OutOfPages",
     "Sampling",
-    "StaleHandle",
+from . import (  # noqa: E402
+    attention,
+)
     "decode",
     "generate",
     "grammar",
