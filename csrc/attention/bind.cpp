@@ -277,8 +277,8 @@ std::tuple<Tensor, Tensor> attention_merge(const Tensor& out_a, const Tensor& ls
 }  // namespace
 
 LMX_REGISTER(m) {
-  m.impl("attention_paged", TORCH_BOX(&attention_paged));
-  m.impl("attention_rope", TORCH_BOX(&attention_rope));
+  LMX_IMPL(m, attention_paged);
+  LMX_IMPL(m, attention_rope);
   m.impl("attention_merge", TORCH_BOX(&attention_merge));
 }
 }  // namespace lmx::attention
