@@ -80,4 +80,26 @@ T* tensor_data(pybind11::handle tensor, const TensorArgument& wanted, int64_t* r
   if (rows) *rows = PyLong_AsLongLong(PyTuple_GET_ITEM(shape.ptr(), 0));
   return static_cast<T*>(PyLong_AsVoidPtr(detail::call(tensor, name.data_ptr).ptr()));
 }
+
+// The same of one dimension, whose size goes to `size`.
+template <typename T>
+T* vector_data(pybind11::handle tensor, const char* method, const char* argument,
+               pybind11::handle dtype, int64_t* size) {
+  using detail::attribute;
+  const detail::Names& name = detail::names();
+  const TensorArgument wanted{
+      .method = method, .name = argument, .dtype = dtype, .rows = -1, .columns = -1};
+  const auto shape = attribute(tensor, name.shape);
+  const auto is_cpu = shape ? attribute(tensor, name.is_cpu) : pybind11::object();
+  if (!is_cpu) detail::refuse(tensor, wanted, "a torch.Tensor", nullptr);
+  if (!PyTuple_Check(shape.ptr()) || PyTuple_GET_SIZE(shape.ptr()) != 1)
+    detail::refuse(tensor, wanted, "of shape [*]", "shape");
+  if (!attribute(tensor, name.dtype).is(dtype))
+    detail::refuse(tensor, wanted, "of dtype " + std::string(pybind11::str(dtype)), "dtype");
+  if (is_cpu.ptr() != Py_True) detail::refuse(tensor, wanted, "on the CPU", "device");
+  if (detail::call(tensor, name.is_contiguous).ptr() != Py_True)
+    detail::refuse(tensor, wanted, "contiguous", "stride");
+  *size = PyLong_AsLongLong(PyTuple_GET_ITEM(shape.ptr(), 0));
+  return static_cast<T*>(PyLong_AsVoidPtr(detail::call(tensor, name.data_ptr).ptr()));
+}
 }  // namespace lmx

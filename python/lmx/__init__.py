@@ -45,9 +45,21 @@ no_cuda = _load_cuda()  # "" when the CUDA kernels are there, else why not
 if no_cuda and torch.cuda.is_available():
     warnings.warn(f"lmx has no CUDA kernels: {no_cuda}", RuntimeWarning, stacklevel=2)
 
-from . import _pure, decode, grammar, hf, layerskip, models, ngram, tree, vocab  # noqa: E402
+from . import (  # noqa: E402
+    _pure,
+    attention,
+    decode,
+    grammar,
+    hf,
+    kvcache,
+    layerskip,
+    models,
+    ngram,
+    tree,
+    vocab,
+)
 from .decode import Engine, Generation, Sampling, generate, score  # noqa: E402
-from .errors import Error  # noqa: E402
+from .errors import Error, OutOfPages, StaleHandle  # noqa: E402
 from .models import load  # noqa: E402
 
 _pure.route_calls_without_status()
@@ -56,11 +68,15 @@ __all__ = [
     "Engine",
     "Error",
     "Generation",
+    "OutOfPages",
     "Sampling",
+    "StaleHandle",
+    "attention",
     "decode",
     "generate",
     "grammar",
     "hf",
+    "kvcache",
     "layerskip",
     "load",
     "models",

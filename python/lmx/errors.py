@@ -43,3 +43,17 @@ class GrammarLimitError(GrammarError):
 
 class StaleHandle(Error):
     """A handle whose object is gone."""
+
+
+class OutOfPages(Error):
+    """A page pool that cannot give the pages of a call; nothing was changed."""
+
+    def __init__(self, needed: int, free: int) -> None:
+        """Say how many pages the call needs and how many are free."""
+        super().__init__(f"{needed} pages are needed, and {free} are free")
+        self.needed = needed
+        self.free = free
+
+
+class OutOfRows(Error):
+    """A cache all of whose rows are taken by sequences; nothing was changed."""
