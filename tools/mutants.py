@@ -1,13 +1,13 @@
 """Plant bugs of one token in the kernels and count how many the tests notice: ``make mutants``.
 
-    python tools/mutants.py [--room vocab] [--count 100] [--seed 0] [--jobs 2]
+    python tools/mutants.py [--room vocab] [--count 100] [--seed 0] [--jobs 2] [--only FILE:LINE]
 
 The kernels are those of a room, with `vocab` what all rooms share too; the tests are the room's and
-the promises of its ops. The sample is the same for a seed and a tree. Every worker has its own copy
-of the tree in a temporary folder; a mutant is one changed file there, of which only what depends on
-it is compiled and linked again, at level v3, which every machine has. Not counted, and replaced by
-the next of the sample, is a mutant that does not compile or whose object files are those of the
-original. Exit code 1 if fewer than 95 % are killed.
+the promises of its ops (of all ops, for what is shared). The sample is the same for a seed and a
+tree. Every worker has its own copy of the tree in a temporary folder; a mutant is one changed file
+there, of which only what depends on it is compiled and linked again, at level v3, which every
+machine has. Not counted, and replaced by the next of the sample, is a mutant that does not compile
+or whose object files are those of the original. Exit code 1 if fewer than 95 % are killed.
 """
 
 from __future__ import annotations
@@ -394,8 +394,14 @@ class Worker:
         module = self.build.module
         self._copy(module, self.build.root / "build", self.build.root / "python/lmx")
 
-    def test(self, within: str = "tests", only: str = "") -> str:
-        """Run the tests until one fails; what that one is called and how it ended."""
+    def test(self, within: str = "tests", only: str = "", everywhere: bool = False) -> str:
+        """Run the tests until one fails; what that one is called and how it ended.
+
+        Args:
+            within: the folder of the tests.
+            only: pytest's ``-k``.
+            everywhere: take the promises of the ops of all rooms.
+        """
         env = os.environ | {
             "PYTHONPATH": str(self.build.root / "python"),
             "PYTHONDONTWRITEBYTECODE": "1",
@@ -403,9 +409,9 @@ class Worker:
         }
         files = [f for f in test_files(self.build.root, self.room) if f.startswith(within)]
         ours = f"({self.room} or {OP_PREFIXES.get(self.room, self.room + '_')})"
-        only = f"{ours} and {only}" if only else ours
+        only = " and ".join(part for part in ("" if everywhere else ours, only) if part)
         command = [sys.executable, "-m", "pytest", "-x", "-vv", "--tb=no", "-p", "no:cacheprovider"]
-        command += [*files, "-k", only]
+        command += [*files, *(["-k", only] if only else [])]
         log = self.build.root / "log"
         size, since, began, self.longest = 0, 0.0, time.monotonic(), 0.0
         with log.open("wb") as to:
@@ -435,7 +441,7 @@ class Worker:
         path.write_text(mutant.apply(original))
         objects = build.users.get(mutant.file, ())
         try:
-            fate, by = self._fate(objects)
+            fate, by = self._fate(objects, mutant.file.startswith("csrc/common/"))
             return Outcome(mutant, fate, by, time.monotonic() - began)
         finally:
             path.write_text(original)
@@ -443,7 +449,7 @@ class Worker:
                 self._copy(target, self.kept, build.root / "build")
             self._install()
 
-    def _fate(self, objects: tuple[str, ...]) -> tuple[str, str]:
+    def _fate(self, objects: tuple[str, ...], shared: bool) -> tuple[str, str]:
         """Build what has changed and test it: the CPU kernels first, which is often enough."""
         changed: set[str] = set()
         for name, only in (("lmx_cpu_v3", NOT_SIMT), ("_C|lmx_simt", "")):
@@ -460,7 +466,7 @@ class Worker:
                 by = self.test(f"tests/{self.room}", only) if changed else ""
             else:
                 only = NOT_SIMT if not simt else NOT_CPU if changed == simt else ""
-                by = self.test("tests", only) if changed else ""
+                by = self.test("tests", only, shared) if changed else ""
             if by:
                 return "killed", by
         return ("survived" if changed else "same code"), ""
@@ -520,9 +526,10 @@ def main() -> int:
     parser.add_argument("--count", type=int, default=100, help="mutants that count")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=2, help="copies of the tree that work at once")
+    parser.add_argument("--only", default="", help="mutants whose place begins so")
     parser.add_argument("--list", action="store_true", help="print the candidates and stop")
     options = parser.parse_args()
-    mutants = sample(options.seed, options.room)
+    mutants = [m for m in sample(options.seed, options.room) if str(m).startswith(options.only)]
     if options.list:
         print("\n".join(map(str, mutants)))
         return 0
