@@ -70,9 +70,8 @@ __all__ = [
     "Generation",
     "OutOfPages",
     "Sampling",
-from . import (  # noqa: E402
-    attention,
-)
+    "StaleHandle",
+    "attention",
     "decode",
     "generate",
     "grammar",
