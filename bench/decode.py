@@ -1,9 +1,10 @@
-"""One decoding step of SmolLM2 on one thread, beside Transformers and llama.cpp.
+"""One step of an engine on SmolLM2, one thread, beside Transformers and llama.cpp.
 
 All on the same weights.
 
-A step runs all layers and the head for one token behind a cached text, and takes the argmax. Its
-floor is the weights' bytes over the memory's bandwidth; the weights are larger than any cache.
+A step takes each request one token further: scheduling, all layers, the head, the choice, and what
+follows of it. Its floor is the weights' bytes over the memory's bandwidth; the weights are larger
+than any cache.
 """
 
 import importlib.util
@@ -16,20 +17,22 @@ import torch
 from torch import Tensor
 
 import lmx
-from lmx.decode.cache import KVBuffer
-from lmx.decode.forward import forward
+from lmx.decode import forward
+from lmx.decode.pages import pages_for
+from lmx.models import products
 from lmx.protocols import LayeredModel
 
 from .figures import Gate
 from .inputs import DTYPES
 from .measure import Measure
 from .race import Rotation
-from .roof import Traffic
+from .roof import Traffic, words
 
 transformers = pytest.importorskip("transformers")
 
 PROMPT = list(range(100, 164))
-MOST_STEPS = 64  # then the cache goes back to the prompt
+MOST_STEPS = 64  # then the texts begin anew
+OPS_OF_A_STEP = ((products, "_gemm"), (products, "_swiglu"), (forward, "_paged"))
 Step = Callable[[], Any]
 
 
@@ -60,21 +63,43 @@ def theirs(dtype: torch.dtype, smoke: bool) -> Any:
     return transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=dtype)
 
 
-def lmx_step(model: LayeredModel) -> Step:
-    cache, token = KVBuffer(model), torch.tensor([5])
-    with torch.inference_mode():
-        forward(model, cache, torch.tensor(PROMPT))
-        cache.commit(len(PROMPT))
+def lmx_step(model: LayeredModel, num_seqs: int = 1) -> Step:
+    """A step of an engine that always has ``num_seqs`` requests to decode."""
+    model.eos_ids = ()
+    length = len(PROMPT) + MOST_STEPS
+    engine = lmx.Engine(model, max_new_tokens=MOST_STEPS, num_pages=num_seqs * pages_for(length))
 
-    def step() -> Tensor:
-        nonlocal token
-        token = lmx.vocab.argmax(model.norm_head(forward(model, cache, token)))
-        cache.commit(1)
-        if cache.length == len(PROMPT) + MOST_STEPS:
-            cache.length = len(PROMPT)
-        return token
+    def step() -> None:
+        while engine.num_unfinished < num_seqs:  # all end together
+            for _ in range(num_seqs):
+                engine.add(PROMPT)
+            engine.step()
+        engine.step()
 
     return step
+
+
+def replayed(step: Step) -> Step:
+    """The products and attention of one step, and nothing else of it."""
+    calls: list[tuple[Any, tuple[Any, ...], dict[str, Any]]] = []
+
+    def recorder(op: Any) -> Any:
+        def record(*args: Any, **kwargs: Any) -> Any:
+            calls.append((op, args, kwargs))
+            return op(*args, **kwargs)
+
+        return record
+
+    with pytest.MonkeyPatch.context() as patch:
+        for module, name in OPS_OF_A_STEP:
+            patch.setattr(module, name, recorder(getattr(module, name)))
+        step()
+
+    def replay() -> None:
+        for op, args, kwargs in calls:
+            op(*args, **kwargs)
+
+    return replay
 
 
 def transformers_step(model: Any) -> Step:
@@ -87,7 +112,7 @@ def transformers_step(model: Any) -> Step:
         out = model(token, cache=cache, use_cache=True)
         token = out.logits[:, -1].argmax(-1, keepdim=True)
         if cache.get_seq_length() == len(PROMPT) + MOST_STEPS:
-            cache.crop(len(PROMPT))
+            cache.crop(-MOST_STEPS)
         return token
 
     return step
@@ -152,6 +177,41 @@ def test_step_share(measure: Measure, smoke: bool, weights: str, dtype: str) -> 
         bytes_moved=Traffic(read=model.bytes_per_token),
         baseline={},
         gate=Gate(SHARES[weights, dtype], kind="roof"),
+    )
+
+
+@pytest.mark.parametrize("allowed", [0.2], ids=lambda share: f"{share:.0%}")
+def test_step_rest(measure: Measure, smoke: bool, allowed: float) -> None:
+    """What a step takes outside of products and attention, in shares of reading the weights."""
+    model = ours("model", torch.bfloat16, smoke)
+    step = lmx_step(model)
+    step()
+    replay, share = replayed(step), int(allowed * model.bytes_per_token)
+    name = "products, attention and reading a share of the weights"
+    measure(
+        lambda _: step(),
+        weight_bytes(model),
+        bytes_moved=Traffic(read=model.bytes_per_token),
+        baseline={},
+        peer={
+            "products and attention": lambda _: replay(),
+            name: lambda x: (replay(), words(x, share).amax()),
+        },
+        gate=Gate(1.0, name, "peer"),
+    )
+
+
+@pytest.mark.parametrize("rows", [8])
+def test_step_batch(measure: Measure, smoke: bool, rows: int) -> None:
+    """Tokens per second of requests together, and one at a time."""
+    model = ours("model", torch.bfloat16, smoke)
+    together, single = lmx_step(model, rows), lmx_step(model)
+    measure(
+        lambda _: together(),
+        weight_bytes(model),
+        baseline={},
+        peer={"one at a time": lambda _: [single() for _ in range(rows)]},
+        gate=Gate(4.0, "one at a time", "peer"),
     )
 
 

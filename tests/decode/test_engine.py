@@ -1,44 +1,21 @@
 import pytest
 import torch
-from decode.toys import END, FunctionModel, random_prompts, says, table_model, tiny, tiny_hf
+from decode.toys import (
+    END,
+    FunctionModel,
+    drain,
+    random_prompts,
+    says,
+    settings,
+    table_model,
+    tiny,
+    tiny_hf,
+)
 
 import lmx
 from lmx.decode import Sampling
+from lmx.decode.forward import Runner
 from lmx.protocols import NoConstraint
-
-
-def drain(engine):
-    answers = {}
-    while engine.num_unfinished:
-        engine.step()
-        answers |= engine.finished()
-    return answers
-
-
-def settings(count):
-    mixed = [
-        {},
-        {"temperature": 0.7},
-        {"temperature": 1.1, "top_k": 9},
-        {"temperature": 1.0, "top_p": 0.8},
-    ]
-    return [Sampling(seed=i, **mixed[i % 4]) for i in range(count)]
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_an_answer_does_not_depend_on_the_others_nor_on_when_it_came(dtype):
-    model, prompts = tiny(dtype=dtype), random_prompts(5, 199)
-    alone = [
-        lmx.generate(model, [prompt], max_new_tokens=6, sampling=s)[0].tokens
-        for prompt, s in zip(prompts, settings(5), strict=True)
-    ]
-    for max_seqs in (1, 3):
-        engine = lmx.Engine(model, max_new_tokens=6, max_seqs=max_seqs)
-        for i in reversed(range(5)):
-            engine.add(prompts[i], sampling=settings(5)[i])
-            engine.step()
-        answers = drain(engine) | engine.finished()
-        assert [answers[4 - i].tokens for i in range(5)] == alone
 
 
 def test_max_seqs_requests_run_at_a_time():
@@ -65,13 +42,13 @@ def test_prompts_around_the_chunk_grid_continue_as_transformers_does(length, win
 
 def test_chunks_of_a_prompt_end_on_the_grid(monkeypatch):
     ends = []
-    commit = lmx.decode.cache.KVBuffer.commit
+    forward = Runner.forward
 
-    def spy(cache, num_new):
-        commit(cache, num_new)
-        ends.append(cache.length)
+    def spy(runner, rows, status):
+        ends.append(int(rows.positions[-1]) + 1)
+        return forward(runner, rows, status)
 
-    monkeypatch.setattr(lmx.decode.cache.KVBuffer, "commit", spy)
+    monkeypatch.setattr(Runner, "forward", spy)
     lmx.generate(table_model(6, 1500), [[1] * 1300], max_new_tokens=3)
     assert ends == [512, 1024, 1300, 1301, 1302]
 
@@ -219,5 +196,6 @@ def test_stats():
     [answer] = lmx.generate(tiny(), [[5] * 600], max_new_tokens=4)
     stats = answer.stats
     assert (stats.prompt_tokens, stats.tokens, stats.steps, stats.mean_accepted) == (600, 4, 4, 1.0)
-    assert stats.layers_run == 2 * 5 and stats.drafter is None and stats.pages == 0
+    assert stats.layers_run == 2 * 5 and stats.drafter is None
+    assert (stats.pages, stats.preemptions, stats.prefix_tokens) == (38, 0, 0)
     assert stats.seconds > 0 and stats.tokens_per_s == stats.tokens / stats.seconds

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import transformers
-from decode.toys import says, smollm2_hf, smollm2_layers
+from decode.toys import ByteTokenizer, says, smollm2_hf, smollm2_layers, tiny
 
 import lmx
 
@@ -17,6 +17,28 @@ def test_generate(monkeypatch, capsys):
     runpy.run_path(str(EXAMPLES / "generate.py"), run_name="__main__")
     out = capsys.readouterr().out
     assert "0: 'y'\n" in out and "> Name three rivers in Europe.\nyes\n[eos, " in out
+
+
+def test_server_loop(monkeypatch, capsys):
+    model = tiny()
+    monkeypatch.setattr(model, "tokenizer", ByteTokenizer())
+    monkeypatch.setattr(lmx, "load", lambda name: model)
+    argv = ["server_loop.py", "--requests", "12", "--rate", "1000", "--pages", "40"]
+    monkeypatch.setattr("sys.argv", [*argv, "--max-seqs", "6"])
+    runpy.run_path(str(EXAMPLES / "server_loop.py"), run_name="__main__")
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("12 requests in ") and len(lines) == 6
+    assert re.match(r"pages       \d+ of 40 in use at most", lines[3])
+    assert int(lines[4].split()[0]) > 0  # requests made room
+
+
+@pytest.mark.long
+def test_server_loop_at_full_size(smollm2, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["server_loop.py", "--rate", "50"])
+    runpy.run_path(str(EXAMPLES / "server_loop.py"), run_name="__main__")
+    out = capsys.readouterr().out
+    assert out.startswith("64 requests in ") and "error" not in out
+    print(out)
 
 
 @pytest.fixture

@@ -1,12 +1,13 @@
-"""One pass against attention written out for one query at a time, in float64."""
+"""Passes over pages against attention written out for one query at a time, in float64."""
 
 import math
 
 import pytest
 import torch
+from decode.toys import tiny
 
-from lmx.decode.cache import KVBuffer
-from lmx.decode.forward import chunk_end, forward
+from lmx.decode.forward import Runner, chains, chunk_end
+from lmx.decode.pages import new_cache
 from lmx.protocols import Alibi, Learned, Rope
 
 HEADS, KV_HEADS, DIM = 6, 2, 16
@@ -25,6 +26,7 @@ class OneAttention:
 
     num_layers, num_heads, num_kv_heads, head_dim = 1, HEADS, KV_HEADS, DIM
     softmax_scale, dtype, device = 0.3, torch.float32, torch.device("cpu")
+    max_positions = 4096
 
     def __init__(self, position, window):
         self.position, self._window = position, window
@@ -73,23 +75,78 @@ def one_query(model, tokens, at, head):
     return scores.softmax(-1) @ value[first : at + 1, kv_head]
 
 
+class Sequences:
+    """Sequences of one model that grow pass by pass, in the rows of one cache."""
+
+    def __init__(self, model, count):
+        self.runner = Runner(model, new_cache(model, count, 64 * count))
+        self.handles = [self.runner.cache.create() for _ in range(count)]
+
+    def run(self, parts, commit=True):
+        """Run ``parts``, a list of tokens or None for each sequence; return their rows."""
+        cache = self.runner.cache
+        lengths = [cache.length(handle) for handle in self.handles]
+        busy = [i for i, tokens in enumerate(parts) if tokens is not None]
+        [*rows] = cache.rows(self.handles)
+        assert rows == sorted(rows)
+        packed = chains(
+            [(rows[i], lengths[i], parts[i].tolist()) for i in busy],
+            self.runner.num_rows,
+            max(lengths),
+            torch.device("cpu"),
+        )
+        fresh = self.runner.forward(packed)
+        counts = [len(parts[i]) for i in busy]
+        if commit:
+            slots = cache.append([self.handles[i] for i in busy], counts)
+            self.runner.commit(fresh, slots)
+        return dict(zip(busy, fresh.hidden.split(counts), strict=True))
+
+
 @pytest.mark.parametrize("window", [-1, 1, 7])
 @pytest.mark.parametrize("position", POSITIONS)
 @pytest.mark.parametrize("chunks", [[70], [1, 1, 1, 30, 1, 40, 1]])
 def test_attention(position, window, chunks):
     model = OneAttention(POSITIONS[position], window)
-    cache, tokens = KVBuffer(model), torch.arange(sum(chunks)) * 7 % 50
+    sequences, tokens = Sequences(model, 1), torch.arange(sum(chunks)) * 7 % 50
     outputs = []
     for chunk in tokens.split(chunks):
-        outputs.append(forward(model, cache, chunk))
-        again = forward(model, cache, chunk)  # nothing counts before it is committed
+        outputs.append(sequences.run([chunk], commit=False)[0])
+        again = sequences.run([chunk])[0]  # nothing is in pages before it is committed
         assert torch.equal(again, outputs[-1])
-        cache.commit(len(chunk))
     out = torch.cat(outputs).view(len(tokens), HEADS, DIM)
     for at in range(0, len(tokens), 6):
         for head in (0, 2, 5):
             expected = one_query(model, tokens, at, head)
             assert torch.allclose(out[at, head].double(), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_rows_of_a_pass_do_not_depend_on_the_others():
+    model = OneAttention(POSITIONS["rope"], 7)
+    tokens = [torch.arange(n) * (n + 2) % 50 for n in (40, 3, 33)]
+    lengths = [[20, 1, 19], [1, 1, 1], [33]]
+    together, alone = Sequences(model, 3), [Sequences(model, 1) for _ in tokens]
+    parts = [list(t.split(n)) for t, n in zip(tokens, lengths, strict=True)]
+    for step in range(3):
+        now = [part[step] if step < len(part) else None for part in parts]
+        rows = together.run(now)
+        for i, part in enumerate(now):
+            if part is not None:
+                assert torch.equal(rows[i], alone[i].run([part])[0])
+
+
+def test_layers_may_be_run_in_parts():
+    model = tiny()
+    sequences, tokens = Sequences(model, 1), torch.arange(9)
+    runner, handle = sequences.runner, sequences.handles[0]
+    with torch.inference_mode():
+        rows = chains([(0, 0, tokens.tolist())], 1, 0, torch.device("cpu"))
+        whole = runner.forward(rows, taps=(0,))
+        first = runner.forward(rows, layers=range(1))
+        second = runner.forward(rows, layers=range(1, 2), hidden=first.hidden)
+    assert torch.equal(whole.taps[0], first.hidden) and torch.equal(whole.hidden, second.hidden)
+    assert len(whole.keys) == 2 and torch.equal(whole.keys[1], second.keys[0])
+    assert runner.cache.length(handle) == 0
 
 
 def test_chunks_end_on_the_grid():

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 import lmx
+from lmx.decode import Sampling
 from lmx.models import smollm2
 from lmx.protocols import Attend, Learned, Linear
 
@@ -135,6 +136,32 @@ def smollm2_layers() -> lmx.models.Llama:
     model = lmx.load(smollm2_hf())
     model.tokenizer = AutoTokenizer.from_pretrained(smollm2.cached_folder(torch.float32))
     return model
+
+
+@functools.cache
+def smollm2_bf16() -> lmx.models.Llama:
+    """Return SmolLM2 seen as layers, in bfloat16."""
+    return lmx.load("smollm2", dtype=torch.bfloat16)
+
+
+def drain(engine: lmx.Engine) -> dict[int, lmx.Generation]:
+    """Step until nothing is left; return all answers by id."""
+    answers = {}
+    while engine.num_unfinished:
+        engine.step()
+        answers |= engine.finished()
+    return answers
+
+
+def settings(count: int) -> list[Sampling]:
+    """Return different settings, each with log-probabilities, every fourth one greedy."""
+    mixed = [
+        {},
+        {"temperature": 0.7},
+        {"temperature": 1.1, "top_k": 9},
+        {"temperature": 1.0, "top_p": 0.8},
+    ]
+    return [Sampling(seed=i, logprobs=1, **mixed[i % 4]) for i in range(count)]
 
 
 def random_prompts(count: int, vocab_size: int, longest: int = 40) -> list[list[int]]:

@@ -6,8 +6,8 @@ from helpers import same_bits
 from tiny_models import tiny
 
 import lmx
-from lmx.decode.cache import KVBuffer
-from lmx.decode.forward import forward
+from lmx.decode.forward import Runner, chains
+from lmx.decode.pages import new_cache, pages_for
 from lmx.models import products
 
 NUM_TOKENS = 16
@@ -25,11 +25,13 @@ def recorded(model, tokens, monkeypatch):
             return out
 
         monkeypatch.setattr(kind, "__call__", spy)
-    cache = KVBuffer(model)
+    runner = Runner(model, new_cache(model, 1, pages_for(NUM_TOKENS)))
+    sequence = runner.cache.create()
     with torch.inference_mode():
-        for token in tokens:
-            model.norm_head(forward(model, cache, token[None]))
-            cache.commit(1)
+        for start, token in enumerate(tokens.tolist()):
+            fresh = runner.forward(chains([(0, start, [token])], 1, start, model.device))
+            model.norm_head(fresh.hidden)
+            runner.commit(fresh, runner.cache.append([sequence], [1]))
     monkeypatch.undo()
     return list(calls.values())
 

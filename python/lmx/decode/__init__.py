@@ -1,7 +1,7 @@
 """The decode loop, over any ``LayeredModel``."""
 
 from .engine import Engine
-from .generation import Generation, Stats, TokenLogprob
+from .generation import EngineStats, Generation, Stats, TokenLogprob
 from .infgram import InfgramMix
 from .loop import generate
 from .sampling import Sampling, branches
@@ -9,6 +9,7 @@ from .scoring import score
 
 __all__ = [
     "Engine",
+    "EngineStats",
     "Generation",
     "InfgramMix",
     "Sampling",

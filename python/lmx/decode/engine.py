@@ -1,31 +1,24 @@
-"""The decode loop: requests come and go, every step takes each of them one token further."""
+"""The decode loop: requests come and go, every step takes each of them further."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+import time
+from collections.abc import Iterable
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
-from torch import Tensor
 
-from .. import vocab
 from ..grammar import Grammar
 from ..protocols import Constraint, DepthPolicy, Drafter, EvictionPolicy, LayeredModel
-from .checks import require_int, status_fault
-from .generation import Generation
+from .checks import require, require_int
+from .forward import GRID, Runner
+from .generation import EngineStats, Generation
 from .options import Options, Processor, Prompt, Stream, refuse_unbuilt
+from .pages import new_cache
 from .prompt import encode
-from .request import Request, RequestFault
-from .sampling import GREEDY, Sampling, draw
-
-
-class _Row(NamedTuple):
-    """A request whose next token is to be chosen."""
-
-    request: Request
-    logits: Tensor  # [V], of the model
-    edited: Tensor  # [V], what the token is chosen from
-    mask: Tensor | None  # [1, ceil(V / 32)]
+from .request import Request
+from .sampling import GREEDY, Sampling, branches
+from .scheduler import Scheduler
+from .step import Decision, apply, decide
 
 
 class Engine:
@@ -39,7 +32,8 @@ class Engine:
             engine.step()
         print(engine.finished()[first].text)
 
-    What a request gets depends on the request alone: not on the others, nor on when it came.
+    What a request gets depends on the request alone: not on the others, nor on when it came, nor
+    on how often it had to make room for them.
     """
 
     def __init__(
@@ -57,6 +51,7 @@ class Engine:
         stream: Stream | None = None,
         max_seqs: int = 16,
         num_pages: int | None = None,
+        max_step_tokens: int = GRID,
     ) -> None:
         """Set what holds for all requests; ``add`` may change most of it for one.
 
@@ -74,15 +69,19 @@ class Engine:
             stop: strings at which an answer ends.
             stream: called as ``stream(id, piece)`` whenever more text is certain.
             max_seqs: requests decoded at a time; the others wait.
-            num_pages: size of the page pool; none is built in yet.
+            num_pages: pages of 16 tokens, all layers, that requests share; by default as many as
+                ``max_seqs`` requests can fill, but at most half of the memory that is available.
+            max_step_tokens: a step runs chunks of prompts (of up to 512 tokens) as long as its
+                tokens stay within it, and always one. It changes no answer.
 
         Raises:
             ValueError: an option is wrong, or not built in yet.
+            MemoryError: a page pool of the wanted size does not fit.
         """
-        refuse_unbuilt(drafter, cache, depth, num_pages)
+        refuse_unbuilt(drafter, cache, depth)
         require_int("max_seqs", max_seqs, 1)
+        require_int("max_step_tokens", max_step_tokens, 1)
         self._model = model
-        self._max_seqs = max_seqs
         self._options = Options(
             max_new_tokens=max_new_tokens,
             sampling=sampling,
@@ -93,9 +92,16 @@ class Engine:
         )
         self._options = self._options.for_model(model)
         self._options.check(model)
-        self._num_added = 0
-        self._requests: list[Request] = []  # by arrival; the first max_seqs are decoded
+        self._cache = new_cache(model, max_seqs, num_pages)
+        self._num_pages = self._cache.num_free_pages
+        self._runner = Runner(model, self._cache)
+        self._scheduler = Scheduler(self._runner, max_step_tokens)
+        self._requests: dict[int, Request] = {}  # unfinished, by id
+        self._ended: list[Request] = []  # without a part in a step: cancelled, or a bad prompt
         self._finished: dict[int, Generation] = {}
+        self._num_added = 0
+        self._decided: Decision | None = None  # of a step that was interrupted
+        self._stats = EngineStats(pages=self._num_pages)
 
     @property
     def num_unfinished(self) -> int:
@@ -115,9 +121,13 @@ class Engine:
     ) -> int:
         """Add a request; options that are None are the engine's.
 
+        ``sampling.n`` answers are as many requests with adjacent ids, which share the pages of the
+        prompt.
+
         Returns:
-            Its id: 0, 1, 2, ... An empty prompt, one longer than the model's positions or with a
-            token outside the vocabulary makes a request that ends with an error.
+            Its id, or the first of its ids: 0, 1, 2, ... An empty prompt, one longer than the
+            model's positions or with a token outside the vocabulary makes a request that ends with
+            an error.
 
         Raises:
             ValueError: an option is wrong, or the prompt is not text, tokens or chat messages.
@@ -133,64 +143,83 @@ class Engine:
         options = replace(self._options, **{k: v for k, v in given.items() if v is not None})
         options = options.for_model(self._model)
         options.check(self._model)
-        request = Request(self._model, self._num_added, encode(self._model, prompt), options)
-        self._requests.append(request)
-        self._num_added += 1
-        return request.index
+        tokens, first = encode(self._model, prompt), self._num_added
+        leader: Request | None = None
+        for branch in branches(options.sampling):
+            own = replace(options, sampling=branch)
+            request = Request(self._model, self._num_added, tokens, own, leader)
+            leader = leader or request
+            self._requests[request.index] = request
+            self._num_added += 1
+            if request.finish_reason is None:
+                self._scheduler.waiting.append(request)
+            else:
+                self._ended.append(request)
+        return first
+
+    def cancel(self, index: int) -> None:
+        """End a request with the error "cancelled"; its pages are free at once.
+
+        The next ``step`` hands it over, with the tokens it had. Nothing happens if it has ended.
+
+        Raises:
+            ValueError: there was never a request of that id.
+        """
+        require(index in range(self._num_added), "index", "the id of a request", index)
+        request = self._requests.get(index)
+        if request is not None and request.finish_reason is None:
+            request.fail("cancelled")
+            self._scheduler.release(request)
+            self._ended.append(request)
 
     @torch.inference_mode()
     def step(self) -> None:
-        """Take every request one chunk of its prompt or one token further.
+        """Take every running request one chunk of its prompt or one token further.
 
         An exception raised by a ``stream`` callable, and Ctrl-C, reach the caller; the next call
         goes on where this one was left.
         """
-        active = self._requests[: self._max_seqs]
-        rows: list[_Row] = []
-        for request in active:
-            with _isolate(request):
-                if request.finish_reason is None and (logits := request.advance()) is not None:
-                    rows.append(_Row(request, logits, *request.law(logits)))
-        if rows:
-            self._choose(rows)
+        started = time.perf_counter()
+        if self._decided is None:
+            self._decided = decide(self._runner, self._scheduler)
+        if self._decided is not None:
+            apply(self._decided, self._runner, self._scheduler)
+            self._decided = None
+        self._stats.steps += 1
+        self._stats.seconds += time.perf_counter() - started
+        in_use = self._num_pages - self._cache.num_free_pages
+        self._stats.most_pages = max(self._stats.most_pages, in_use)
+        active = [*self._scheduler.running, *self._ended]
         for request in active:
             request.deliver()
-        done = [request for request in active if request.finish_reason is not None]
-        self._finished.update((request.index, request.generation()) for request in done)
-        self._requests = [r for r in self._requests if r.finish_reason is None]
+        for request in active:
+            if request.finish_reason is not None:
+                self._hand_over(request)
 
     def finished(self) -> dict[int, Generation]:
         """Hand over the answers that have been finished since the last call, by id."""
         finished, self._finished = self._finished, {}
         return finished
 
-    def _choose(self, rows: Sequence[_Row]) -> None:
-        """Choose the next token of each row."""
-        tokens, status = draw(
-            torch.stack([row.edited for row in rows]),
-            self._stack_masks([row.mask for row in rows]),
-            [row.request.options.sampling for row in rows],
-            [row.request.base_pos for row in rows],
+    def stats(self) -> EngineStats:
+        """Return what has been done so far, and how the page pool stands."""
+        scheduler, open_requests = self._scheduler, self._requests.values()
+        return replace(
+            self._stats,
+            prompt_tokens=scheduler.prompt_tokens,
+            tokens=self._stats.tokens + sum(r.stats.tokens for r in open_requests),
+            preemptions=scheduler.preemptions,
+            prefix_tokens=scheduler.prefix_tokens,
+            running=len(scheduler.running),
+            waiting=len(scheduler.waiting),
+            pages_free=self._cache.num_available_pages,
         )
-        for row, token, bits in zip(rows, tokens, status, strict=True):
-            with _isolate(row.request):
-                if bits:
-                    raise RequestFault(f"no token can be drawn: {status_fault(bits)}")
-                row.request.accept(token, row.logits)
 
-    def _stack_masks(self, masks: Sequence[Tensor | None]) -> Tensor | None:
-        """Return one bitmask for all rows, or None if no row has one."""
-        if all(mask is None for mask in masks):
-            return None
-        shape, device = (1, self._model.vocab_size), self._model.device
-        everything = vocab.mask_from_bool(torch.ones(shape, dtype=torch.bool, device=device))
-        return torch.cat([everything if mask is None else mask for mask in masks])
-
-
-@contextmanager
-def _isolate(request: Request) -> Iterator[None]:
-    """Let a fault end ``request`` alone."""
-    try:
-        yield
-    except RequestFault as fault:
-        request.fail(str(fault))
+    def _hand_over(self, request: Request) -> None:
+        """Let go of a request that has ended, and keep its answer for `finished`."""
+        self._scheduler.release(request)
+        if request in self._ended:
+            self._ended.remove(request)
+        if self._requests.pop(request.index, None) is not None:
+            self._stats.tokens += request.stats.tokens
+            self._finished[request.index] = request.generation()

@@ -1,16 +1,23 @@
-"""One pass of one sequence through a layered model: rotation, attention, hidden rows.
+"""One packed pass through a layered model over pages: rotation, attention, hidden rows.
 
-Sequences run alone, so what a pass computes cannot depend on the rest of a batch.
+The rows of all sequences run together. What a row gets depends on its sequence alone: products and
+norms treat rows one by one, and attention sees a sequence's own pages and rows.
 """
 
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from ..kvcache import PagedKVCache
 from ..protocols import Alibi, LayeredModel, Rope
-from .cache import KVBuffer
 
 GRID = 512  # chunks of a prompt end at multiples of it
+
+_rope = torch.ops.lmx.attention_rope.default
+_paged = torch.ops.lmx.attention_paged.default
+_append = torch.ops.lmx.kv_append.default
 
 
 def chunk_end(start: int, length: int) -> int:
@@ -18,109 +25,169 @@ def chunk_end(start: int, length: int) -> int:
     return min((start // GRID + 1) * GRID, length)
 
 
-def forward(model: LayeredModel, cache: KVBuffer, tokens: Tensor) -> Tensor:
-    """Run tokens that follow the cached ones through all layers.
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Rows:
+    """The rows of a pass: a chain or a tree for each row of the cache's tables, or nothing."""
 
-    Their keys and values are written, but not committed.
+    tokens: Tensor  # [T], int64
+    positions: Tensor  # [T], int32
+    cu_seqlens: Tensor  # [B + 1], int32
+    ancestors: Tensor | None = None  # [T, ceil(max_q / 32)], int32; None: all are chains
+    max_q: int  # most rows of a sequence
+    max_slots: int  # most slots of a sequence that are in use
+
+
+def chains(
+    parts: Sequence[tuple[int, int, Sequence[int]]],
+    num_rows: int,
+    max_slots: int,
+    device: torch.device,
+) -> Rows:
+    """Pack tokens that follow what is in pages.
 
     Args:
-        model: the model.
-        cache: the keys and values of the sequence so far.
-        tokens: ``[T]``, int64.
-
-    Returns:
-        Hidden rows ``[T, hidden]`` for ``model.norm_head``.
+        parts: (row of the tables, position of the first token, tokens), by row.
+        num_rows: rows of the tables.
+        max_slots: most slots in use of any sequence in the tables.
+        device: where the model is.
     """
-    start, num_new = cache.length, tokens.numel()
-    positions = torch.arange(start, start + num_new, dtype=torch.int32, device=tokens.device)
-    attend = _Attend(model, cache, positions)
-    hidden = model.embed(tokens, positions)
-    for i in range(model.num_layers):
-        hidden = model.attn(i, hidden, positions, attend)
-        hidden = model.mlp(i, hidden)
-    return hidden
+    lengths = [0] * num_rows
+    tokens: list[int] = []
+    positions: list[int] = []
+    for row, start, new in parts:
+        lengths[row] = len(new)
+        tokens += new
+        positions += range(start, start + len(new))
+    offsets = [0]
+    for length in lengths:
+        offsets.append(offsets[-1] + length)
+    return Rows(
+        tokens=torch.tensor(tokens, device=device),
+        positions=torch.tensor(positions, dtype=torch.int32, device=device),
+        cu_seqlens=torch.tensor(offsets, dtype=torch.int32, device=device),
+        max_q=max(lengths),
+        max_slots=max_slots,
+    )
 
 
-class Rotation:
-    """Rotates the first elements of heads (Su et al. 2021, arXiv 2104.09864, equation 34)."""
+@dataclass(slots=True, kw_only=True, eq=False)
+class Fresh:
+    """What a pass has computed: nothing of it is in pages yet."""
 
-    def __init__(self, rope: Rope, positions: Tensor) -> None:
-        """Compute the angles of rows at ``positions [T]``, once for all layers."""
-        cos, sin = (half[:, None] for half in rope.cos_sin(positions))
-        self._rotary_dim, self._interleaved = rope.rotary_dim, rope.interleaved
-        if rope.interleaved:  # elements 2i and 2i + 1 are a pair
-            self._cos = cos.repeat_interleave(2, -1)
-            self._sin = torch.stack((-sin, sin), -1).flatten(-2)
-        else:  # elements i and i + rotary_dim / 2 are
-            self._cos = torch.cat((cos, cos), -1)
-            self._sin = torch.cat((-sin, sin), -1)
+    hidden: Tensor  # [T, hidden], after the last layer that was run
+    keys: list[Tensor]  # of each layer that was run, [T, Hkv, D], rotated
+    values: list[Tensor]
+    taps: dict[int, Tensor] = field(default_factory=dict)  # rows after the layers asked for
 
-    def __call__(self, rows: Tensor) -> Tensor:
-        """Return ``rows [T, heads, head_dim]`` rotated, computed in float32, in their dtype."""
-        turned = rows[..., : self._rotary_dim] if self._rotary_dim < rows.shape[-1] else rows
-        if self._interleaved:
-            swapped = turned.unflatten(-1, (-1, 2)).flip(-1).flatten(-2)
-        else:
-            swapped = turned.roll(self._rotary_dim // 2, -1)
-        out = (turned * self._cos).add_(swapped * self._sin).to(rows.dtype)
-        return out if turned is rows else torch.cat((out, rows[..., self._rotary_dim :]), -1)
+
+class Runner:
+    """Runs rows through a model over the pages of a cache, and commits them."""
+
+    def __init__(self, model: LayeredModel, cache: PagedKVCache) -> None:
+        """Take a cache that was made for the model: `lmx.decode.pages.new_cache`."""
+        self.model, self.cache = model, cache
+        self.num_rows = cache.block_table.shape[0]
+        self.pages = cache.kv_pages.unbind(1)  # of each layer: a view costs a call
+        position = model.position
+        slopes = position.slopes.to(model.device) if isinstance(position, Alibi) else None
+        self.options = [
+            {
+                "softmax_scale": model.softmax_scale,
+                "window": model.window(i),
+                "alibi_slopes": slopes,
+            }
+            for i in range(model.num_layers)
+        ]
+        self.rope = position if isinstance(position, Rope) else None
+        self.cos = self.sin = torch.empty(0)  # of positions 0, 1, ...: they grow
+
+    def forward(
+        self,
+        rows: Rows,
+        status: Tensor | None = None,
+        *,
+        hidden: Tensor | None = None,
+        layers: range | None = None,
+        taps: Collection[int] = (),
+    ) -> Fresh:
+        """Run rows through layers; nothing enters the pages.
+
+        Args:
+            rows: what to run.
+            status: ``[B]``, int32, receives the faults of sequences; without it the CPU raises.
+            hidden: ``[T, hidden]``, input rows of the first layer; None embeds the tokens.
+            layers: consecutive layers to run; None runs all.
+            taps: layers whose output rows are wanted.
+        """
+        model = self.model
+        attend = self._attend(rows, status)
+        if hidden is None:
+            hidden = model.embed(rows.tokens, rows.positions)
+        fresh = Fresh(hidden=hidden, keys=attend.keys, values=attend.values)
+        for i in range(model.num_layers) if layers is None else layers:
+            hidden = model.attn(i, hidden, rows.positions, attend)
+            hidden = model.mlp(i, hidden)
+            if i in taps:
+                fresh.taps[i] = hidden
+        fresh.hidden = hidden
+        return fresh
+
+    def commit(self, fresh: Fresh, slot_mapping: Tensor) -> None:
+        """Write keys and values of all layers into the pages, in one call.
+
+        Args:
+            fresh: of a pass through all layers.
+            slot_mapping: ``[T]``, int64; -1 = do not store.
+        """
+        if fresh.keys:
+            keys, values = torch.stack(fresh.keys), torch.stack(fresh.values)
+            _append(keys, values, slot_mapping, self.cache.kv_pages)
+
+    def _attend(self, rows: Rows, status: Tensor | None) -> "_Attend":
+        """Return the ``attend`` of one pass."""
+        needed = rows.max_slots + rows.max_q
+        if self.rope is not None and needed > self.cos.shape[0]:
+            count = max(GRID, 1 << (needed - 1).bit_length())
+            positions = torch.arange(count, device=self.model.device)
+            self.cos, self.sin = self.rope.cos_sin(positions)
+        return _Attend(self, rows, status)
 
 
 class _Attend:
-    """The ``attend`` of one pass: rotates, stores, and attends to everything stored so far."""
+    """Rotates, attends to pages and fresh rows, and keeps those.
 
-    def __init__(self, model: LayeredModel, cache: KVBuffer, positions: Tensor) -> None:
-        self._model, self._cache, self._positions = model, cache, positions
-        self._slots = cache.open(positions.numel())
-        self._biases: dict[int, Tensor | None] = {}  # by window; layers share them
-        rope = model.position
-        self._rotate = Rotation(rope, positions) if isinstance(rope, Rope) else None
-        self._group = (1, model.num_kv_heads, -1, model.head_dim)
+    A step calls it once per layer, so it does little else than two operators.
+    """
+
+    __slots__ = ("_options", "_rows", "_runner", "_tables", "keys", "values")
+
+    def __init__(self, runner: Runner, rows: Rows, status: Tensor | None) -> None:
+        self.keys: list[Tensor] = []
+        self.values: list[Tensor] = []
+        self._runner, self._rows = runner, rows
+        self._tables = (runner.cache.block_table, runner.cache.num_slots)
+        self._options = {"max_q": rows.max_q, "max_slots": rows.max_slots, "status": status}
 
     def __call__(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        model, slots = self._model, self._slots
-        if self._rotate is not None:  # both at once: few rows cost calls, not arithmetic
-            both = self._rotate(torch.cat((query, key), 1))
-            query, key = both.split_with_sizes((query.shape[1], key.shape[1]), 1)
-        slots.new_keys[layer].copy_(key)
-        slots.new_values[layer].copy_(value)
-        keys, values = slots.keys[layer], slots.values[layer]
-        window = model.window(layer)
-        if window > 0 and (first := self._first_key(window)):
-            keys, values = keys[:, :, first:], values[:, :, first:]
-        if window not in self._biases:
-            self._biases[window] = self._bias(window)
-        bias = self._biases[window]
-        if bias is None:  # the heads that share a key are the rows of one product
-            rows = query.reshape(self._group)
-            out = F.scaled_dot_product_attention(rows, keys, values, scale=model.softmax_scale)
-            return out.reshape(query.shape)
-        out = F.scaled_dot_product_attention(
-            query.transpose(0, 1)[None],
-            keys,
-            values,
-            attn_mask=bias,
-            scale=model.softmax_scale,
-            enable_gqa=True,
-        )
-        return out[0].transpose(0, 1)
-
-    def _first_key(self, window: int) -> int:
-        """Return the first position that any row of this pass sees."""
-        return max(0, self._cache.length - window + 1) if window > 0 else 0
-
-    def _bias(self, window: int) -> Tensor | None:
-        """Return what is added to the scores ``[..., T, keys]``, or a mask, or None for nothing."""
-        query_pos, alibi = self._positions, self._model.position
-        if query_pos.numel() == 1 and not isinstance(alibi, Alibi):
-            return None
-        end = self._cache.length + query_pos.numel()
-        key_pos = torch.arange(self._first_key(window), end, device=query_pos.device)
-        distance = query_pos[:, None] - key_pos
-        seen = distance >= 0
-        if window > 0:
-            seen &= distance < window
-        if not isinstance(alibi, Alibi):
-            return seen
-        bias = -alibi.slopes.to(distance.device)[:, None, None] * distance
-        return bias.masked_fill(~seen, -torch.inf).to(self._model.dtype)
+        runner, rows = self._runner, self._rows
+        if runner.rope is not None:
+            query, key = _rope(
+                query, key, runner.cos, runner.sin, rows.positions, runner.rope.interleaved
+            )
+        self.keys.append(key)
+        self.values.append(value)
+        out: Tensor = _paged(
+            query,
+            key,
+            value,
+            rows.cu_seqlens,
+            rows.cu_seqlens,
+            rows.ancestors,
+            runner.pages[layer],
+            *self._tables,
+            rows.positions,
+            rows.positions,
+            **runner.options[layer],
+            **self._options,
+        )[0]
+        return out

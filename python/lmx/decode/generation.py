@@ -25,7 +25,9 @@ class Stats:
     seconds: float = 0.0  # from the first chunk of the prompt to the end
     mask_time: float = 0.0  # seconds of them spent in the constraint
     layers_run: int = 0  # over all passes, the prompt's included
-    pages: int = 0  # held in a page pool; a growing buffer holds none
+    pages: int = 0  # most that it held at a time, shared ones included
+    preemptions: int = 0  # how often its pages were swapped out for an older request
+    prefix_tokens: int = 0  # of the prompt, found in pages: of earlier prompts, or of a fork
     drafter: str | None = None
 
     @property
@@ -36,6 +38,28 @@ class Stats:
     @property
     def tokens_per_s(self) -> float:
         """Return the generated tokens per second, the time for the prompt included."""
+        return self.tokens / self.seconds if self.seconds else 0.0
+
+
+@dataclass(slots=True, kw_only=True)
+class EngineStats:
+    """What an engine has done so far, and how its page pool stands."""
+
+    steps: int = 0
+    seconds: float = 0.0  # spent in them
+    prompt_tokens: int = 0  # run through the model
+    tokens: int = 0  # generated
+    preemptions: int = 0
+    prefix_tokens: int = 0  # prompt tokens that were found in pages instead of being run
+    running: int = 0  # requests that hold pages or a place in the batch
+    waiting: int = 0
+    pages: int = 0  # of the pool
+    pages_free: int = 0  # neither a request's nor kept for the prompts to come
+    most_pages: int = 0  # that were not free at the end of any step
+
+    @property
+    def tokens_per_s(self) -> float:
+        """Return the generated tokens per second."""
         return self.tokens / self.seconds if self.seconds else 0.0
 
 

@@ -4,11 +4,15 @@ from collections.abc import Iterable, Sequence
 
 from ..grammar import Grammar
 from ..protocols import Constraint, DepthPolicy, Drafter, EvictionPolicy, LayeredModel
-from .checks import require
+from .checks import require, require_int
 from .engine import Engine
 from .generation import Generation
 from .options import Processor, Prompt, Stream
-from .sampling import GREEDY, Sampling, branches
+from .pages import enough_pages
+from .prompt import encode
+from .sampling import GREEDY, Sampling
+
+_MAX_SEQS = 16  # answers decoded at a time
 
 
 def generate(
@@ -49,6 +53,12 @@ def generate(
         ValueError: an option is wrong, or not built in yet.
     """
     require(not isinstance(prompts, str), "prompts", "a list of prompts", prompts)
+    require_int("max_new_tokens", max_new_tokens, 1)
+    settings = _one_per_prompt(sampling, len(prompts))
+    encoded = [encode(model, prompt) for prompt in prompts]
+    lengths = [len(tokens) + max_new_tokens for tokens in encoded]
+    repeated = [n for n, s in zip(lengths, settings, strict=True) for _ in range(s.n)]
+    max_seqs = min(_MAX_SEQS, max(1, len(repeated)))
     engine = Engine(
         model,
         max_new_tokens=max_new_tokens,
@@ -59,10 +69,11 @@ def generate(
         processors=processors,
         stop=stop,
         stream=stream,
+        max_seqs=max_seqs,
+        num_pages=enough_pages(model, repeated, max_seqs),
     )
-    for prompt, settings in zip(prompts, _one_per_prompt(sampling, len(prompts)), strict=True):
-        for branch in branches(settings):
-            engine.add(prompt, sampling=branch)
+    for tokens, sampling_of_one in zip(encoded, settings, strict=True):
+        engine.add(tokens, sampling=sampling_of_one)
     while engine.num_unfinished:
         engine.step()
     return list(dict(sorted(engine.finished().items())).values())

@@ -58,8 +58,6 @@ class Options:
         """Raise ValueError if an option is wrong in itself or for the model."""
         require_int("max_new_tokens", self.max_new_tokens, 1)
         require(isinstance(self.sampling, Sampling), "sampling", "a Sampling", self.sampling)
-        one_each = "1 per request (lmx.decode.branches makes the settings of n requests)"
-        require(self.sampling.n == 1, "sampling.n", one_each, self.sampling.n)
         for token in self.sampling.logit_bias:
             require_int("logit_bias: token", token, 0, model.vocab_size - 1)
         require_int("logprobs", self.sampling.logprobs or 0, 0, model.vocab_size)
@@ -81,7 +79,7 @@ def _as_tuple(name: str, values: Iterable[Any]) -> tuple[Any, ...]:
     return tuple(values)
 
 
-def refuse_unbuilt(drafter: object, cache: object, depth: object, num_pages: object) -> None:
+def refuse_unbuilt(drafter: object, cache: object, depth: object) -> None:
     """Raise ValueError if an option asks for more than its neutral default."""
     if drafter is not None and not isinstance(drafter, NoDrafter):
         refuse("drafter", drafter, "no drafter", "tree")
@@ -89,8 +87,6 @@ def refuse_unbuilt(drafter: object, cache: object, depth: object, num_pages: obj
         refuse("cache", cache, "no eviction policy", "kvcache")
     if depth is not None and not isinstance(depth, FullDepth):
         refuse("depth", depth, "no depth policy", "layerskip")
-    if num_pages is not None:
-        refuse("num_pages", num_pages, "no page pool", "kvcache")
 
 
 def refuse(name: str, value: object, missing: str, room: str) -> NoReturn:

@@ -1,9 +1,9 @@
-"""One prompt being answered: its tokens, cache, constraint and text."""
+"""One prompt being answered: its tokens, place in the cache, constraint and text."""
 
 import logging
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -13,9 +13,8 @@ from .. import vocab
 from ..errors import Error
 from ..grammar import Grammar
 from ..protocols import Constraint, DraftTree, LayeredModel
-from .cache import KVBuffer
 from .checks import prompt_fault
-from .forward import chunk_end, forward
+from .forward import chunk_end
 from .generation import FinishReason, Generation, Stats, TokenLogprob
 from .history import History
 from .options import Options, Processor
@@ -38,117 +37,133 @@ def _blame(culprit: str) -> Iterator[None]:
         raise RequestFault(f"{culprit} failed: {type(fault).__name__}: {fault}") from fault
 
 
-class Request:
-    """State between steps. ``advance``, ``law`` and ``accept`` make one step, in this order.
+@contextmanager
+def isolate(request: "Request") -> Iterator[None]:
+    """Let a fault end ``request`` alone."""
+    try:
+        yield
+    except RequestFault as fault:
+        request.fail(str(fault))
 
-    The first two change nothing that counts, so a step that was interrupted can be run again.
+
+class Request:
+    """State between steps.
+
+    ``law`` changes nothing that counts, so a step that was interrupted can be run again.
     """
 
     def __init__(
-        self, model: LayeredModel, index: int, prompt: list[int], options: Options
+        self,
+        model: LayeredModel,
+        index: int,
+        prompt: list[int],
+        options: Options,
+        leader: "Request | None" = None,
     ) -> None:
-        """Take the tokens of a prompt. A bad prompt ends the request at once."""
+        """Take the tokens of a prompt. A bad prompt ends the request at once.
+
+        Args:
+            model: the model.
+            index: the request's id.
+            prompt: tokens.
+            options: of this request.
+            leader: an earlier request with the same prompt, whose pages it may fork.
+        """
         self.index = index
         self.options = options
         self.finish_reason: FinishReason | None = None
+        self.leader = leader
+        self.handle: int | None = None  # of its sequence in the cache, once it has one
+        self.row = -1  # of the cache's tables, while it has a handle
+        self.cached = 0  # tokens whose keys and values are in pages
+        self.is_swapped = False  # its pages are out
+        self.first_logits: Tensor | None = None  # [1, V], behind the prompt, once a fork has them
+        self.stats = Stats(prompt_tokens=len(prompt))
         self._model = model
         self._history = History(prompt, model.device)  # its last token is pending
         self._error: str | None = None
-        self._cache = KVBuffer(model)
         self._constraint: Constraint | None = None
         self._text = AnswerText(model.tokenizer, options.stop_strings)
         self._pieces: list[str] = []
         self._unsent: deque[str] = deque()
         self._logprobs: list[TokenLogprob] = []
-        self._stats = Stats(prompt_tokens=len(prompt))
         self._started = 0.0  # 0 while the request waits
         if fault := prompt_fault(prompt, model.vocab_size, model.max_positions):
             self.fail(fault)
+
+    @property
+    def tokens(self) -> list[int]:
+        """Return the tokens of prompt and answer, not to be changed."""
+        return self._history.tokens
+
+    @property
+    def prompt_length(self) -> int:
+        """Return the number of tokens of the prompt."""
+        return self._history.num_prompt
+
+    @property
+    def is_decoding(self) -> bool:
+        """Whether the whole prompt is in pages."""
+        return self.cached >= self._history.num_prompt
 
     @property
     def base_pos(self) -> int:
         """Return the position of the pending token."""
         return len(self._history.tokens) - 1
 
-    def advance(self) -> Tensor | None:
-        """Run the next chunk of the prompt, or the pending token.
+    @property
+    def next_end(self) -> int:
+        """Return where the rows of the next pass end: a chunk of the prompt, or one token."""
+        return chunk_end(self.cached, len(self._history.tokens))
 
-        Returns:
-            Logits ``[V]``, float32, that the next token is to be chosen from, or None in the
-            middle of the prompt.
+    def start(self) -> None:
+        """Start the constraint and the clock.
 
         Raises:
             RequestFault: the constraint did not start.
         """
-        if not self._started:
-            self._start()
-        start, known = self._cache.length, self._history.tokens
-        end = chunk_end(start, len(known))
-        tokens = torch.tensor(known[start:end], device=self._model.device)
-        hidden = forward(self._model, self._cache, tokens)
-        self._stats.layers_run += self._model.num_layers
-        if end < len(known):
-            self._cache.commit(end - start)
-            return None
-        return self._model.norm_head(hidden[-1:])[0]
+        self._started = time.perf_counter()
+        constraint = self.options.constraint
+        if constraint is not None and not isinstance(constraint, str | Grammar):
+            with _blame("constraint"):
+                self._constraint = constraint.start()
 
-    def law(self, logits: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Return the row to choose from, and its bitmask if the constraint has one.
+    def law(self, logits: Tensor, tree: DraftTree | None = None) -> tuple[Tensor, Tensor | None]:
+        """Return the rows to choose from, and their bitmasks if the constraint has some.
 
         Args:
-            logits: ``[V]``, float32, of the model; they stay as they are.
+            logits: ``[n, V]``, float32, of the model; they stay as they are. Row i follows node i.
+            tree: of this request alone; None is the pending token.
 
         Raises:
-            RequestFault: a processor or the constraint raised, or nothing is left to choose.
+            RequestFault: a processor or the constraint raised.
         """
-        sampling, row = self.options.sampling, logits
-        if sampling.edits_logits:
-            row = edit_logits(row, sampling, self._history.seen, self._history.answer_counts)
-        for i, processor in enumerate(self.options.processors):
-            name = getattr(processor, "__name__", type(processor).__name__)
-            with _blame(f"processor {i} ({name})"):
-                row = self._process(processor, row)
-        if row is not logits and bool(torch.isneginf(row).all()):
-            raise RequestFault("no token is allowed: bias and processors forbid all of them")
-        return row, self._mask()
+        if not (self.options.sampling.edits_logits or self.options.processors):
+            return logits, self._masks(tree)
+        rows = [self._edit(row, path) for row, path in zip(logits, paths(tree), strict=True)]
+        return torch.stack(rows), self._masks(tree)
 
-    def accept(self, token: int, logits: Tensor) -> None:
-        """Take in the chosen token.
+    def accept(self, tokens: Sequence[int], logits: Tensor, edited: Tensor) -> None:
+        """Take in what a step has chosen, up to the end of the answer if that is among it.
 
         Args:
-            token: its id, or -1 if none could be chosen.
-            logits: ``[V]`` of the model, as ``advance`` returned them.
+            tokens: ids in order; the last may be -1: none could be chosen there.
+            logits: ``[len(tokens), V]`` of the model, a row for each token.
+            edited: ``[len(tokens), V]``, what they were chosen from.
 
         Raises:
             RequestFault: none could be chosen, or the constraint raised.
         """
         try:
-            self._accept(token, logits)
+            self.first_logits = None
+            self.stats.steps += 1
+            for i, token in enumerate(tokens):
+                self._accept(token, logits[i], edited[i])
+                if self.finish_reason is not None:
+                    return
         except KeyboardInterrupt:  # the one place that cannot be run again
             self.fail("interrupted while a token was taken in")
             raise
-
-    def _accept(self, token: int, logits: Tensor) -> None:
-        if token < 0:
-            has_nan = bool(logits.isnan().any())
-            raise RequestFault("the model's logits hold NaN" if has_nan else "no token is allowed")
-        if self.options.sampling.logprobs is not None:
-            self._logprobs.append(_logprob(token, logits, self.options.sampling.logprobs))
-        if self._constraint is not None:
-            with _blame("constraint"), self._masking():
-                self._constraint.advance((token,))
-        self._cache.commit(len(self._history.tokens) - self._cache.length)
-        self._history.append(token)
-        self._stats.steps += 1
-        self._stats.tokens += 1
-        if token in self._model.eos_ids:
-            self._finish("eos")
-            return
-        self._emit(self._text.push(token))
-        if self._text.stopped:
-            self._finish("stop")
-        elif self._stats.tokens == self.options.max_new_tokens or self._positions_used_up():
-            self._finish("length")
 
     def fail(self, error: str) -> None:
         """End with an error."""
@@ -171,50 +186,59 @@ class Request:
             finish_reason=self.finish_reason,
             error=self._error,
             logprobs=self._logprobs if wants_logprobs else None,
-            stats=self._stats,
+            stats=self.stats,
         )
 
-    def _start(self) -> None:
-        """Start the constraint and the clock."""
-        constraint = self.options.constraint
-        if constraint is not None and not isinstance(constraint, str | Grammar):
-            with _blame("constraint"):
-                self._constraint = constraint.start()
-        self._started = time.perf_counter()
+    def _edit(self, row: Tensor, path: Sequence[int]) -> Tensor:
+        """Return ``row [V]`` after bias, penalties and processors, as if ``path`` were text."""
+        sampling, history = self.options.sampling, self._history
+        if sampling.edits_logits:
+            row = edit_logits(row, sampling, history.seen(path), history.answer_counts(path))
+        for i, processor in enumerate(self.options.processors):
+            name = getattr(processor, "__name__", type(processor).__name__)
+            with _blame(f"processor {i} ({name})"):
+                row = _process(processor, history.tensor(path), row)
+        return row
 
-    def _process(self, processor: Processor, row: Tensor) -> Tensor:
-        edited = processor(self._history.tensor().clone(), row.clone())  # both are its own
-        if not isinstance(edited, Tensor) or edited.shape != row.shape:
-            got = list(edited.shape) if isinstance(edited, Tensor) else type(edited).__name__
-            raise ValueError(f"expected logits of shape {list(row.shape)} back, got {got}")
-        if bool(edited.isnan().any()) and not bool(row.isnan().any()):
-            raise ValueError("the logits that came back hold NaN")
-        return edited.to(row)  # another device would fail for all rows once they are stacked
-
-    def _mask(self) -> Tensor | None:
-        """Return the constraint's bits for the next token, ``[1, ceil(V / 32)]``, or None."""
+    def _masks(self, tree: DraftTree | None) -> Tensor | None:
+        """Return the constraint's bits for what follows each node, ``[n, ceil(V / 32)]``."""
         if self._constraint is None:
             return None
         device = self._model.device
-        tree = DraftTree(
-            tokens=torch.tensor(self._history.tokens[-1:], device=device),
-            parents=torch.tensor([-1], dtype=torch.int32, device=device),
-            indptr=torch.tensor([0, 1], dtype=torch.int32, device=device),
-        )
+        tree = tree or one_node(self._history.tokens[-1], device)
         with _blame("constraint"), self._masking():
-            mask = self._constraint.masks(tree)
-            expected = (1, -(-self._model.vocab_size // 32))
-            if mask is not None and (mask.dtype != torch.int32 or mask.shape != expected):
-                got = f"{mask.dtype} {list(mask.shape)}"
+            masks = self._constraint.masks(tree)
+            expected = (tree.tokens.numel(), -(-self._model.vocab_size // 32))
+            if masks is not None and (masks.dtype != torch.int32 or masks.shape != expected):
+                got = f"{masks.dtype} {list(masks.shape)}"
                 raise ValueError(f"expected masks of int32 {list(expected)}, got {got}")
-        return mask if mask is None else mask.to(device)
+        return masks if masks is None else masks.to(device)
+
+    def _accept(self, token: int, logits: Tensor, edited: Tensor) -> None:
+        if token < 0:
+            raise RequestFault(_no_choice(logits, edited))
+        if self.options.sampling.logprobs is not None:
+            self._logprobs.append(_logprob(token, logits, self.options.sampling.logprobs))
+        if self._constraint is not None:
+            with _blame("constraint"), self._masking():
+                self._constraint.advance((token,))
+        self._history.append(token)
+        self.stats.tokens += 1
+        if token in self._model.eos_ids:
+            self._finish("eos")
+            return
+        self._emit(self._text.push(token))
+        if self._text.stopped:
+            self._finish("stop")
+        elif self.stats.tokens == self.options.max_new_tokens or self._positions_used_up():
+            self._finish("length")
 
     @contextmanager
     def _masking(self) -> Iterator[None]:
         """Count the time spent in the constraint."""
         started = time.perf_counter()
         yield
-        self._stats.mask_time += time.perf_counter() - started
+        self.stats.mask_time += time.perf_counter() - started
 
     def _positions_used_up(self) -> bool:
         return len(self._history.tokens) > self._model.max_positions
@@ -228,8 +252,46 @@ class Request:
         self._emit(self._text.finish())
         if self._text.stopped and reason != "error":
             reason = "stop"
-        self._stats.seconds = time.perf_counter() - self._started if self._started else 0.0
+        self.stats.seconds = time.perf_counter() - self._started if self._started else 0.0
         self.finish_reason = reason
+
+
+def one_node(token: int, device: torch.device) -> DraftTree:
+    """Return the tree of the pending token alone."""
+    return DraftTree(
+        tokens=torch.tensor([token], device=device),
+        parents=torch.tensor([-1], dtype=torch.int32, device=device),
+        indptr=torch.tensor([0, 1], dtype=torch.int32, device=device),
+    )
+
+
+def paths(tree: DraftTree | None) -> list[list[int]]:
+    """Return the tokens from the root, which is left out, to each node of one tree."""
+    if tree is None:
+        return [[]]
+    found: list[list[int]] = []
+    for token, parent in zip(tree.tokens.tolist(), tree.parents.tolist(), strict=True):
+        found.append([*found[parent], token] if parent >= 0 else [])
+    return found
+
+
+def _process(processor: Processor, tokens: Tensor, row: Tensor) -> Tensor:
+    edited = processor(tokens, row.clone())  # both are its own
+    if not isinstance(edited, Tensor) or edited.shape != row.shape:
+        got = list(edited.shape) if isinstance(edited, Tensor) else type(edited).__name__
+        raise ValueError(f"expected logits of shape {list(row.shape)} back, got {got}")
+    if bool(edited.isnan().any()) and not bool(row.isnan().any()):
+        raise ValueError("the logits that came back hold NaN")
+    return edited.to(row)  # another device would fail for all rows once they are stacked
+
+
+def _no_choice(logits: Tensor, edited: Tensor) -> str:
+    """Say why no token could be chosen from ``edited [V]``, made of the model's ``logits [V]``."""
+    if bool(logits.isnan().any()):
+        return "the model's logits hold NaN"
+    if bool(torch.isneginf(edited).all()) and not bool(torch.isneginf(logits).all()):
+        return "no token is allowed: bias and processors forbid all of them"
+    return "no token is allowed"
 
 
 def _logprob(token: int, logits: Tensor, num_top: int) -> TokenLogprob:

@@ -115,7 +115,7 @@ def edit_logits(
 
 def draw(
     logits: Tensor, bitmask: Tensor | None, samplings: Sequence[Sampling], base_pos: Sequence[int]
-) -> tuple[list[int], list[int]]:
+) -> tuple[Tensor, Tensor]:
     """Choose a token from each row of logits.
 
     A row with a bad value has a status and no token; it leaves the other rows alone.
@@ -127,16 +127,23 @@ def draw(
         base_pos: R positions of the tokens that the rows follow: they select the random numbers.
 
     Returns:
-        R token ids, -1 where no token is allowed, or a NaN is among the allowed ones; and R status
-        values, 0 or bits that ``checks.status_fault`` puts into words.
+        Token ids ``[R]``, int64, -1 where no token is allowed, or a NaN is among the allowed ones;
+        and status values ``[R]``, int32, 0 or bits that ``checks.status_fault`` puts into words.
     """
     status = torch.zeros(len(samplings), dtype=torch.int32, device=logits.device)
     if all(s.temperature == 0 for s in samplings):
-        tokens = vocab.argmax(logits, bitmask, status=status)
-    else:
-        tokens = _sample(logits, bitmask, samplings, base_pos, status)
-    chosen, bits = torch.stack((tokens, status.long())).tolist()  # one copy from the device
-    return chosen, bits
+        return vocab.argmax(logits, bitmask, status=status), status
+    return _sample(logits, bitmask, samplings, base_pos, status), status
+
+
+def fetch(*tensors: Tensor) -> list[list[int]]:
+    """Return integer vectors as lists: one copy from the device for all."""
+    values = torch.cat([tensor.long() for tensor in tensors]).tolist()
+    lists, start = [], 0
+    for tensor in tensors:
+        lists.append(values[start : start + tensor.numel()])
+        start += tensor.numel()
+    return lists
 
 
 def _sample(

@@ -7,10 +7,10 @@ from torch import Tensor
 
 from .. import vocab
 from ..protocols import LayeredModel
-from .cache import KVBuffer
 from .checks import prompt_fault, require
-from .forward import chunk_end, forward
+from .forward import Runner, chains, chunk_end
 from .options import Prompt
+from .pages import new_cache, pages_for
 from .prompt import encode
 
 _BLOCK = 256  # rows of logits that exist at a time
@@ -36,20 +36,29 @@ def score(model: LayeredModel, texts: Sequence[Prompt]) -> list[Tensor]:
         if fault := prompt_fault(tokens, model.vocab_size, model.max_positions):
             raise ValueError(f"texts[{i}]: {fault}")
     scores = [torch.empty(len(tokens) - 1, device=model.device) for tokens in encoded]
-    for tokens, out in zip(encoded, scores, strict=True):
-        _score_into(out, model, tokens)
+    if scores:
+        longest = max(map(len, encoded))
+        runner = Runner(model, new_cache(model, 1, pages_for(longest)))
+        for tokens, out in zip(encoded, scores, strict=True):
+            _score_into(out, runner, tokens)
     return scores
 
 
 @torch.inference_mode()
-def _score_into(scores: Tensor, model: LayeredModel, tokens: list[int]) -> None:
+def _score_into(scores: Tensor, runner: Runner, tokens: list[int]) -> None:
     """Fill ``scores``, a tensor from outside of inference mode, which callers may do more with."""
-    cache, ids = KVBuffer(model), torch.tensor(tokens, device=model.device)
-    while cache.length < scores.numel():
-        start, end = cache.length, chunk_end(cache.length, scores.numel())
-        hidden = forward(model, cache, ids[start:end])
+    model, cache = runner.model, runner.cache
+    sequence, start = cache.create(), 0
+    [row] = cache.rows([sequence])
+    targets = torch.tensor(tokens[1:], device=model.device)
+    while start < scores.numel():
+        end = chunk_end(start, scores.numel())
+        rows = chains([(row, start, tokens[start:end])], runner.num_rows, start, model.device)
+        fresh = runner.forward(rows)
         for block in range(start, end, _BLOCK):
-            rows = slice(block, min(block + _BLOCK, end))
-            logits = model.norm_head(hidden[rows.start - start : rows.stop - start])
-            scores[rows] = vocab.logprobs(logits, ids[1:][rows])
-        cache.commit(end - start)
+            part = slice(block, min(block + _BLOCK, end))
+            logits = model.norm_head(fresh.hidden[part.start - start : part.stop - start])
+            scores[part] = vocab.logprobs(logits, targets[part])
+        runner.commit(fresh, cache.append([sequence], [end - start]))
+        start = end
+    cache.free(sequence)

@@ -1,17 +1,19 @@
 """``model.generate(..., custom_generate=lmx.hf.generate)``: the decode loop as a drop-in."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..decode.cache import KVBuffer
 from ..decode.checks import require, status_fault
-from ..decode.forward import chunk_end, forward
-from ..decode.sampling import Sampling, branches, draw
+from ..decode.forward import GRID, Runner, chains, chunk_end
+from ..decode.pages import new_cache, pages_for
+from ..decode.sampling import Sampling, branches, draw, fetch
 from ..models import load
 from ..protocols import LayeredModel
+
+_MOST_TOKENS = 4 * GRID  # of a pass, one chunk apart
 
 
 def generate(
@@ -62,16 +64,14 @@ def generate(
     samplings = [Sampling()] * len(padding)
     if generation_config.do_sample:
         samplings = branches(Sampling(temperature=1.0, seed=seed, n=len(padding)))
-    rows = [
-        _Row(layered, ids[pad:], sampling)
-        for ids, pad, sampling in zip(input_ids, padding, samplings, strict=True)
-    ]
+    prompts = [ids[pad:].tolist() for ids, pad in zip(input_ids, padding, strict=True)]
+    batch = _Batch(layered, prompts, longest, samplings)
     pad_token = generation_config._pad_token_tensor
-    return _decode(rows, input_ids, logits_processor, stopping_criteria, pad_token, token_streamer)
+    return _decode(batch, input_ids, logits_processor, stopping_criteria, pad_token, token_streamer)
 
 
 def _decode(
-    rows: "list[_Row]",
+    batch: "_Batch",
     input_ids: Tensor,
     logits_processor: Callable[[Tensor, Tensor], Tensor],
     stopping_criteria: Any,
@@ -80,21 +80,19 @@ def _decode(
 ) -> Tensor:
     # Transformers' own test: without such a criterion it goes on with rows that have ended.
     has_eos = any(hasattr(criterion, "eos_token_id") for criterion in stopping_criteria)
-    unfinished = torch.ones(len(rows), dtype=torch.bool, device=input_ids.device)
+    unfinished = torch.ones(len(input_ids), dtype=torch.bool, device=input_ids.device)
     if streamer is not None:
         streamer.put(input_ids.cpu())
     while bool(unfinished.any()):
-        for row, is_running in zip(rows, unfinished.tolist(), strict=True):
-            if is_running or not has_eos:
-                row.advance()
-        # Stacked outside of inference mode, so that a processor may change its scores in place.
-        scores = logits_processor(input_ids, torch.stack([row.logits for row in rows]))
-        tokens = _choose(scores, rows, unfinished.tolist()).to(input_ids.device)
+        is_running = unfinished.tolist()
+        batch.advance([i for i, runs in enumerate(is_running) if runs or not has_eos])
+        # A copy made outside of inference mode: a processor may change its scores in place.
+        scores = logits_processor(input_ids, batch.logits.clone())
+        tokens = batch.choose(scores, is_running).to(input_ids.device)
         if has_eos:
             tokens = torch.where(unfinished, tokens, pad_token)
         input_ids = torch.cat((input_ids, tokens[:, None]), dim=1)
-        for row, token in zip(rows, tokens, strict=True):
-            row.pending = token[None].to(row.logits.device)
+        batch.append(tokens.tolist())
         unfinished = unfinished & ~stopping_criteria(input_ids, None)
         if streamer is not None:
             streamer.put(tokens.cpu())
@@ -103,44 +101,78 @@ def _decode(
     return input_ids
 
 
-def _choose(scores: Tensor, rows: "list[_Row]", unfinished: list[bool]) -> Tensor:
-    """Choose a token for each row; only one that is unfinished must have a choice."""
-    settings, base_pos = [row.sampling for row in rows], [row.base_pos for row in rows]
-    tokens, status = draw(scores, None, settings, base_pos)
-    for i, (token, bits) in enumerate(zip(tokens, status, strict=True)):
-        got = status_fault(bits) or "none to choose"
-        has_choice = token >= 0 or not unfinished[i]
-        require(has_choice, f"scores of row {i}", "a finite one and no NaN", got)
-    chosen = torch.tensor(tokens)
-    # What argmax makes of a row without a choice is what Transformers goes on with.
-    return chosen if min(tokens) >= 0 else torch.where(chosen < 0, scores.argmax(-1).cpu(), chosen)
+class _Batch:
+    """The rows of a batch as sequences in pages."""
 
+    def __init__(
+        self,
+        model: LayeredModel,
+        prompts: list[list[int]],
+        longest: int,
+        samplings: Sequence[Sampling],
+    ) -> None:
+        """Take prompts without padding, and the most tokens that a row may come to have."""
+        cache = new_cache(model, len(prompts), len(prompts) * pages_for(longest))
+        self.logits = torch.zeros(len(prompts), model.vocab_size, device=model.device)
+        self._runner = Runner(model, cache)
+        self._tokens, self._samplings = prompts, samplings
+        self._handles = [cache.create() for _ in prompts]
+        self._rows = cache.rows(self._handles)
+        self._cached = [0] * len(prompts)
 
-class _Row:
-    """One sequence of the batch."""
-
-    def __init__(self, model: LayeredModel, tokens: Tensor, sampling: Sampling) -> None:
-        self.sampling = sampling
-        self._model = model
-        self._cache = KVBuffer(model)
-        self.pending = tokens.to(model.device)  # not in the cache yet
-        self.logits: Tensor  # [V], float32, after the pending tokens
-
-    @property
-    def base_pos(self) -> int:
-        """Return the position of the token that ``logits`` follow."""
-        return self._cache.length - 1
+    def append(self, tokens: Sequence[int]) -> None:
+        """Add the next token of each row."""
+        for known, token in zip(self._tokens, tokens, strict=True):
+            known.append(token)
 
     @torch.inference_mode()
-    def advance(self) -> None:
-        """Run the pending tokens, in chunks if they are a long prompt."""
-        length = self._cache.length + self.pending.numel()
-        while self._cache.length < length:
-            end = chunk_end(self._cache.length, length)
-            chunk, self.pending = self.pending.tensor_split([end - self._cache.length])
-            hidden = forward(self._model, self._cache, chunk)
-            self._cache.commit(chunk.numel())
-        self.logits = self._model.norm_head(hidden[-1:])[0]
+    def advance(self, rows: Sequence[int]) -> None:
+        """Bring ``logits`` of these rows up to their newest tokens, prompts chunk by chunk."""
+        left = sorted(rows, key=self._rows.__getitem__)
+        while left := [i for i in left if self._cached[i] < len(self._tokens[i])]:
+            chosen: list[int] = []
+            num_tokens = 0
+            for i in left:
+                num_tokens += chunk_end(self._cached[i], len(self._tokens[i])) - self._cached[i]
+                if chosen and num_tokens > _MOST_TOKENS:
+                    break
+                chosen.append(i)
+            self._run(chosen)
+
+    def choose(self, scores: Tensor, is_running: Sequence[bool]) -> Tensor:
+        """Choose a token for each row; only one that is running must have a choice."""
+        base_pos = [len(known) - 1 for known in self._tokens]
+        tokens, status = fetch(*draw(scores, None, self._samplings, base_pos))
+        for i, (token, bits) in enumerate(zip(tokens, status, strict=True)):
+            got = status_fault(bits) or "none to choose"
+            has_choice = token >= 0 or not is_running[i]
+            require(has_choice, f"scores of row {i}", "a finite one and no NaN", got)
+        chosen = torch.tensor(tokens)
+        # What argmax makes of a row without a choice is what Transformers goes on with.
+        is_whole = min(tokens) >= 0
+        return chosen if is_whole else torch.where(chosen < 0, scores.argmax(-1).cpu(), chosen)
+
+    def _run(self, chosen: Sequence[int]) -> None:
+        """Run the next chunk, or the newest token, of each of these rows."""
+        runner, cache = self._runner, self._runner.cache
+        ends = [chunk_end(self._cached[i], len(self._tokens[i])) for i in chosen]
+        counts = [end - self._cached[i] for i, end in zip(chosen, ends, strict=True)]
+        parts = [
+            (self._rows[i], self._cached[i], self._tokens[i][self._cached[i] : end])
+            for i, end in zip(chosen, ends, strict=True)
+        ]
+        device = runner.model.device
+        fresh = runner.forward(chains(parts, runner.num_rows, max(self._cached), device))
+        last = torch.tensor(counts, device=device).cumsum(0) - 1
+        is_last = [end == len(self._tokens[i]) for i, end in zip(chosen, ends, strict=True)]
+        done = [i for i, ends_here in zip(chosen, is_last, strict=True) if ends_here]
+        if done:
+            hidden = fresh.hidden[last[torch.tensor(is_last, device=device)]]
+            self.logits[done] = runner.model.norm_head(hidden)
+        handles = [self._handles[i] for i in chosen]
+        runner.commit(fresh, cache.append(handles, counts))
+        for i, end in zip(chosen, ends, strict=True):
+            self._cached[i] = end
 
 
 def _left_padding(input_ids: Tensor, model_kwargs: Mapping[str, Any]) -> list[int]:
