@@ -5,6 +5,26 @@
 #include <torch/csrc/stable/library.h>
 
 STABLE_TORCH_LIBRARY(LMX_NAMESPACE, m) {  // lmx; lmx_simt in the test harness
+  // attention: one attention over pages and the keys of a step                     csrc/attention
+  m.def(
+      "attention_paged(Tensor query, Tensor key, Tensor value, Tensor cu_seqlens_q, "
+      "Tensor cu_seqlens_k, Tensor? ancestors, Tensor kv_pages, Tensor block_table, "
+      "Tensor num_slots, Tensor query_pos, Tensor key_pos, *, float softmax_scale, "
+      "bool causal=True, int window=-1, int num_sinks=0, float softcap=0.0, "
+      "Tensor? alibi_slopes=None, Tensor? slot_pos=None, Tensor? slot_pos_table=None, "
+      "Tensor? kv_scale=None, Tensor? key_keep=None, str part=\"all\", "
+      "str key_store=\"post_rope\", str positions=\"orig\", int clamp=0, Tensor? cos=None, "
+      "Tensor? sin=None, Tensor? slot_rank=None, Tensor? query_rank=None, "
+      "str transform=\"softmax\", int transform_power=15, Tensor? transform_n=None, "
+      "Tensor? row_weight=None, Tensor? lse_in=None, int max_q, int max_slots, "
+      "Tensor(a!)? status=None) -> "
+      "(Tensor out, Tensor lse, Tensor column_prefix, Tensor column_fresh)");
+  m.def(
+      "attention_rope(Tensor query, Tensor key, Tensor cos, Tensor sin, Tensor positions, "
+      "bool interleaved=False, Tensor(a!)? status=None) -> (Tensor query_out, Tensor key_out)");
+  m.def(
+      "attention_merge(Tensor out_a, Tensor lse_a, Tensor out_b, Tensor lse_b) -> "
+      "(Tensor out, Tensor lse)");
   // kvcache: paged keys and values                                                   csrc/kvcache
   m.def(
       "kv_append(Tensor key, Tensor value, Tensor slot_mapping, Tensor(a!) kv_pages, "

@@ -19,7 +19,7 @@ class Sample:
     None: the results are no rows, so a part of the rows has another result.
 
     Where rows are of different lengths, `rows` takes arguments and results apart: count,
-    take(args, rows), split(results, args, rows).
+    take(args, rows), split(results, args, rows); or, in the place of take, part(sample, rows).
     """
 
     name: str
@@ -198,9 +198,12 @@ def ngram_rows(op: str) -> Iterator[Sample]:
 
 
 # Ops whose sums are a tensor core's: backends agree within rounding, not bit for bit.
-ROUNDED = {"skip_gemm", "skip_gemm_out", "skip_swiglu"}
+ROUNDED = {"skip_gemm", "skip_gemm_out", "skip_swiglu", "attention_paged"}
 
 SAMPLES: dict[str, Callable[[], Iterator[Sample]]] = {
+    "attention_paged": lambda: attention_samples.pageds(),
+    "attention_rope": lambda: attention_samples.ropes(),
+    "attention_merge": lambda: attention_samples.merges(),
     "skip_plan": lambda: layerskip_samples.plans(),
     "skip_gemm": lambda: layerskip_samples.gemms(),
     "skip_gemm_out": lambda: layerskip_samples.gemm_outs(),
@@ -234,4 +237,5 @@ def samples_of(op: str) -> list[Sample]:
         return list(SAMPLES[op]())
 
 
-import layerskip_samples  # noqa: E402  (it takes Sample from here)
+import attention_samples  # noqa: E402  (they take Sample from here)
+import layerskip_samples  # noqa: E402

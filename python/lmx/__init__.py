@@ -45,7 +45,17 @@ no_cuda = _load_cuda()  # "" when the CUDA kernels are there, else why not
 if no_cuda and torch.cuda.is_available():
     warnings.warn(f"lmx has no CUDA kernels: {no_cuda}", RuntimeWarning, stacklevel=2)
 
-from . import decode, grammar, hf, kvcache, layerskip, models, ngram, vocab  # noqa: E402
+from . import (  # noqa: E402
+    attention,
+    decode,
+    grammar,
+    hf,
+    kvcache,
+    layerskip,
+    models,
+    ngram,
+    vocab,
+)
 from .decode import Engine, Generation, Sampling, generate, score  # noqa: E402
 from .errors import Error, OutOfPages, StaleHandle  # noqa: E402
 from .models import load  # noqa: E402
@@ -58,6 +68,7 @@ __all__ = [
     "OutOfPages",
     "Sampling",
     "StaleHandle",
+    "attention",
     "decode",
     "generate",
     "grammar",

@@ -10,11 +10,11 @@ from kvcache.kv_samples import POISON
 from torch import Tensor
 
 import lmx
-from lmx import kvcache
+from lmx import attention, kvcache
 from lmx.errors import OutOfRows
 from lmx.kvcache import PagedKVCache
 
-LAYERS, HEADS, DIM, PAGE = 2, 2, 8, 8
+LAYERS, HEADS, GROUP, DIM, PAGE = 2, 2, 2, 8, 8
 NUM_PAGES, MAX_SEQS, MAX_TOKENS, NUM_TOKENS = 24, 6, 64, 3
 KEYS = (b"rope:1e4", b"rope:1e6")
 
@@ -148,6 +148,7 @@ class Walk:
         handle = self.some()
         if handle is not None:
             self.compare(handle)
+            self.compare_attention(handle, self.random.randrange(LAYERS))
 
     # ---- laws ------------------------------------------------------------------------------
 
@@ -159,12 +160,28 @@ class Walk:
         return table, self.cache.num_slots[row : row + 1]
 
     def compare(self, handle: int) -> None:
-        """Bit for bit what was appended; attention over it as over plain lists."""
+        """Bit for bit what was appended."""
         text = self.texts[handle]
         slots = torch.arange(len(text.tokens), dtype=torch.int32)[None, None]
         found = kvcache.gather_slots(self.cache.kv_pages, *self.table_of(handle), slots)
         key, value = self.expected(text)
         assert torch.equal(found[0], key) and torch.equal(found[1], value)
+
+    def compare_attention(self, handle: int, layer: int) -> None:
+        """Attention over the pages as over plain lists in float64."""
+        count = len(self.texts[handle].tokens)
+        query, fresh = torch.randn(1, GROUP * HEADS, DIM), torch.zeros(1, HEADS, DIM)
+        bounds, pos = torch.tensor([0, 1], dtype=torch.int32), torch.tensor([count]).int()
+        out, lse, *_ = attention.paged(
+            query, fresh, fresh, bounds, bounds, None, self.cache.kv_pages[:, layer],
+            *self.table_of(handle), pos, pos, softmax_scale=DIM**-0.5, part="prefix",
+            max_q=1, max_slots=MAX_TOKENS,
+        )  # fmt: skip
+        rows = self.expected(self.texts[handle])[:, layer].double().repeat_interleave(GROUP, 2)
+        scores = torch.einsum("hd,nhd->hn", query[0].double(), rows[0]) * DIM**-0.5
+        exact = torch.einsum("hn,nhd->hd", scores.softmax(-1), rows[1])
+        torch.testing.assert_close(out[0].double(), exact, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(lse[0].double(), scores.logsumexp(-1), rtol=1e-5, atol=1e-5)
 
     def poison(self) -> None:
         """NaN wherever no token is."""
