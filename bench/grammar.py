@@ -6,7 +6,7 @@ vocabulary is Llama-3's, of the package llama-models.
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib.util import find_spec
@@ -239,6 +239,40 @@ def test_calls_without_python(benchmark: Any, smoke: bool, request: pytest.Fixtu
     )
     if request.config.getoption("--gates"):
         assert fill <= 1000 and accept <= 600 and max(rollback, fork) <= 300 and tables <= 300
+
+
+def test_calls_from_python(benchmark: Any, smoke: bool, request: pytest.FixtureRequest) -> None:
+    """A warm fill, an accept, a rollback and a fork, called from Python; one clock around many."""
+    found = llama3()
+    if found is None:
+        pytest.skip("needs the packages llama-models and tiktoken")
+    info, encoding = found
+    m = Matcher(Compiler(info).compile(Grammar.json()))
+    m.accept_bytes('[{"a": "b')
+    (token,) = encoding.encode("s")
+    bitmask = grammar.new_bitmask(1, info.vocab_size)
+    count = 10 if smoke else 2000
+
+    def fastest(call: Callable[[], object]) -> float:
+        best = float("inf")
+        for _ in range(3 if smoke else 20):
+            start = time.perf_counter_ns()
+            for _ in range(count):
+                call()
+            best = min(best, (time.perf_counter_ns() - start) / count)
+        return best
+
+    fill = fastest(lambda: m.fill(bitmask))
+    accept = fastest(lambda: m.accept(token))
+    rollback = fastest(lambda: m.rollback(1))
+    fork = fastest(m.fork)
+    benchmark.pedantic(lambda: None)
+    print(
+        f"\nfill {fill:.0f} ns  accept {accept:.0f} ns  rollback {rollback:.0f} ns  "
+        f"fork {fork:.0f} ns, from Python"
+    )
+    if request.config.getoption("--gates"):
+        assert fill <= 1000 and accept <= 600
 
 
 # ---- ops -----------------------------------------------------------------------------------------

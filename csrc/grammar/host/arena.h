@@ -121,6 +121,19 @@ class Arena {
     const int32_t known = known_step(c, b);
     return known != kUnknown ? known : take_step(c, b);
   }
+  // Whether a byte leads anywhere from a configuration: the step need not be taken to tell.
+  bool is_live(int32_t c, uint8_t b) {
+    const Config& config = configs_[c];
+    for (int32_t i = 0; i < config.count; ++i)
+      if (states_.get(config.items[i].state).live[b]) return true;
+    return false;
+  }
+  std::bitset<256> live(int32_t c) {
+    std::bitset<256> bytes;
+    const Config& config = configs_[c];
+    for (int32_t i = 0; i < config.count; ++i) bytes |= states_.get(config.items[i].state).live;
+    return bytes;
+  }
   // After one whole token: by its bytes, or by an edge of one of the sets it is in.
   int32_t step_token_edges(int32_t c, const std::vector<bool>& in_set, int32_t by_bytes);
   int32_t popped(int32_t frame);               // after the rule above a frame has ended

@@ -8,15 +8,19 @@
 
 namespace lmx::grammar {
 namespace {
-constexpr size_t kMaxIds = 1000;     // a longer list becomes bits
-constexpr int kMinFirst = 4;         // a base that begins with fewer bytes is not worth a table,
-constexpr int kMinAlphabet = 12;     // nor one over fewer bytes,
-constexpr int32_t kMinBelow = 512;   // nor one for fewer nodes
-constexpr size_t kCheapIds = 64;     // so many bits set one by one beat a second copy of a row
-constexpr int kMaxChain = 4;         // counted rules that are walked together with their body
-constexpr size_t kMaxRests = 4000;   // more are not worth their tables
-constexpr int kMaxEntered = 40;      // tables within tables
-constexpr int kMaxRestsDepth = 200;  // of frames that one token returns through
+constexpr size_t kMaxIds = 1000;    // a longer list becomes bits
+constexpr size_t kMinFirst = 4;     // a base that begins with fewer bytes is not worth a table,
+constexpr int kMinAlphabet = 12;    // nor one over fewer bytes,
+constexpr int32_t kMinBelow = 512;  // nor one for fewer nodes
+constexpr size_t kCheapIds = 64;    // so many bits set one by one beat a second copy of a row
+constexpr int kMaxChain = 4;        // counted rules that are walked together with their body
+constexpr int kMaxEntered = 40;     // tables within tables
+constexpr size_t kMaxRests = 2000;  // more are not worth walking on
+
+// Down the stack ever fewer are, and no token returns through many frames.
+constexpr size_t most_rests(int depth) {
+  return depth < 100 ? std::max<size_t>(64, depth < 16 ? kMaxRests >> depth : 0) : 0;
+}
 }  // namespace
 
 // ---- token sets ------------------------------------------------------------------------------
@@ -104,9 +108,10 @@ struct Masks::Walk {
 
 // Where most bytes lead from a configuration, if that stays where it is over an alphabet.
 Masks::Base Masks::find_base(int32_t from) {
-  std::vector<std::pair<int32_t, int>> counts;
+  std::vector<std::pair<int32_t, size_t>> counts;
   Base base;
-  int best = 0;
+  if (arena_.live(from).count() < kMinFirst) return base;
+  size_t best = 0;
   for (int b = 0; b < 128; ++b) {
     const int32_t to = arena_.step(from, static_cast<uint8_t>(b));
     if (to == kNone) continue;
@@ -122,7 +127,7 @@ Masks::Base Masks::find_base(int32_t from) {
   base.first.ascii_lo &= base.rest.ascii_lo;
   base.first.ascii_hi &= base.rest.ascii_hi;
   base.first.has_wide &= base.rest.has_wide;
-  return base.first.count() < kMinFirst ? Base{} : base;
+  return base.first.count() < static_cast<int>(kMinFirst) ? Base{} : base;
 }
 
 const Masks::Base& Masks::base_of(int32_t from) {
@@ -143,7 +148,8 @@ bool Masks::enter(int32_t node, Walk& w) {
   if (base.onto == kNone || w.num_entered >= kMaxEntered) return false;
   level.row = arena_.config(level.config).row.load(std::memory_order_relaxed);
   const auto table = vocabulary_.within(node, base.first, base.rest);
-  w.accepted.add(std::shared_ptr<const Bits>(table, &table->bits));
+  w.accepted.add(table->ids.data(), table->ids.data() + table->ids.size());
+  if (!table->bits.empty()) w.accepted.add(std::shared_ptr<const Bits>(table, &table->bits));
   const auto follows = [&](const Alphabet& alphabet) {
     for (int b = 0; b < 256; ++b)
       if ((*w.follow)[b] && alphabet.has(static_cast<uint8_t>(b))) return true;
@@ -161,6 +167,22 @@ bool Masks::enter(int32_t node, Walk& w) {
   return true;
 }
 
+// Tokens that begin with a byte that can be read and is not left out.
+template <typename IsOut>
+void Masks::walk_root(Walk& w, const IsOut& is_out) {
+  const TokenTrie& trie = vocabulary_.trie();
+  const int32_t from = w.levels[0].config;
+  const std::bitset<256> live = arena_.live(from);
+  for (int b = 0; b < 256; ++b) {
+    const int32_t i = trie.child_of_root[b];
+    if (!i || !live[b] || is_out(static_cast<uint8_t>(b))) continue;
+    w.set(0, from, arena_, false);
+    walk_below(i, i + trie.nodes[i].size, w);
+    w.ends.clear();
+    w.regions.clear();
+  }
+}
+
 // What is below a node and not in its base's table.
 void Masks::leave(int32_t node, const Base& base, const Vocabulary::Within& table, Walk& w) {
   const auto& nodes = vocabulary_.trie().nodes;
@@ -175,10 +197,12 @@ void Masks::leave(int32_t node, const Base& base, const Vocabulary::Within& tabl
     w.ends.resize(num_ends);
     w.regions.resize(num_regions);
   };
-  for (int32_t i = node + 1; i < node + nodes[node].size; i += nodes[i].size) {
-    const uint8_t b = nodes[i].byte;
-    if (!base.first.has(b) || utf8_step(0, b) < 0) walk(i, top, from);
-  }
+  const auto is_in = [&](uint8_t b) { return base.first.has(b) && utf8_step(0, b) >= 0; };
+  if (node == 0)
+    walk_root(w, is_in);
+  else
+    for (int32_t i = node + 1; i < node + nodes[node].size; i += nodes[i].size)
+      if (!is_in(nodes[i].byte)) walk(i, top, from);
   const bool is_end = w.follow && arena_.config(base.onto).is_accepting;
   for (int b = 0; b < 256; ++b) {
     const int32_t begin = table.first_exit[b], end = table.first_exit[b + 1];
@@ -218,6 +242,8 @@ void Masks::walk_below(int32_t begin, int32_t end, Walk& w) {
     int32_t to;
     if (at.row) {
       to = at.row[n.byte].load(std::memory_order_relaxed);
+    } else if (!arena_.is_live(at.config, n.byte)) {
+      to = kNone;
     } else {
       to = arena_.step(at.config, n.byte);
       at.row = arena_.config(at.config).row.load(std::memory_order_relaxed);
@@ -252,7 +278,11 @@ void Masks::walk_below(int32_t begin, int32_t end, Walk& w) {
 
 void Masks::walk_all(int32_t from, Walk& w) {
   w.set(0, from, arena_, false);
-  if (!enter(0, w)) walk_below(1, vocabulary_.trie().num_nodes(), w);
+  if (enter(0, w)) return;
+  if (w.levels[0].is_covered)
+    walk_below(1, vocabulary_.trie().num_nodes(), w);
+  else
+    walk_root(w, [](uint8_t) { return false; });
 }
 
 // The bytes from the offset up to the node's parent, then the node and all below.
@@ -328,7 +358,7 @@ const TokenSet* Masks::rests(const Rests& given, int32_t frame, int depth) {
   arena_.meter.spend();
   TokenSetBuilder set(vocabulary_.num_words());
   const int32_t after = arena_.popped(frame);
-  bool is_open = depth >= kMaxRestsDepth;
+  bool is_open = given.list.size() > most_rests(depth);
   if (after != kNone) {
     const Config& config = arena_.config(after);
     const auto add = [&](const TokenSet& more) {

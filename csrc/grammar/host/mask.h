@@ -90,6 +90,8 @@ class Masks {
   void walk_rest(Rest rest, int32_t from, Walk& w);
   void walk_below(int32_t begin, int32_t end, Walk& w);
   bool enter(int32_t node, Walk& w);
+  template <typename IsOut>
+  void walk_root(Walk& w, const IsOut& is_out);
   void leave(int32_t node, const Base& base, const Vocabulary::Within& table, Walk& w);
   const Base& base_of(int32_t from);
   Base find_base(int32_t from);

@@ -218,7 +218,8 @@ void States::expand_subset(State& state) {
       to = targets[s].empty() ? kNone : intern(targets[s]);
     }
     state.next[b] = to;
-    state.has_bytes |= to != kNone;
+    state.live[b] = to != kNone;
   }
+  state.has_bytes = state.live.any();
 }
 }  // namespace lmx::grammar

@@ -4,6 +4,7 @@
 // set. A state of an automaton is a set of the program's states; one of a counted rule, body{m,n},
 // is the pair (bodies still needed, bodies still allowed).
 #pragma once
+#include <bitset>
 #include <deque>
 #include <memory>
 #include <unordered_map>
@@ -25,6 +26,7 @@ struct State {
   bool is_end = false;    // final, and nothing else
   bool has_bytes = false;
   std::unique_ptr<int32_t[]> next;  // [256], kNone where there is no way
+  std::bitset<256> live;            // bytes with a way
   std::vector<CallEdge> calls;
   std::vector<TokenEdge> tokens;
 };

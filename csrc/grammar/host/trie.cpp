@@ -34,6 +34,7 @@ TokenTrie TokenTrie::build(std::vector<int32_t> tokens, const std::vector<std::s
   close_below(0);
   t.nodes[0].size = count();
   t.nodes.push_back({0, static_cast<int32_t>(t.tokens.size()), 0, 0});
+  for (int32_t i = 1; i < t.num_nodes(); i += t.nodes[i].size) t.child_of_root[t.nodes[i].byte] = i;
   t.find_content();
   return t;
 }

@@ -1,5 +1,6 @@
 // grammar/host/trie.h: byte strings of tokens as a flat trie, in depth-first order.
 #pragma once
+#include <array>
 #include <compare>
 #include <cstdint>
 #include <string_view>
@@ -15,6 +16,7 @@ struct TokenTrie {
   };
   std::vector<Node> nodes;      // in depth-first order; 0 is the root, and one more ends the list
   std::vector<int32_t> tokens;  // sorted by their bytes
+  std::array<int32_t, 256> child_of_root{};  // by byte; 0: none
   int32_t max_depth = 0;
   // What the strings at and below node i are made of, read from node i's parent on: ASCII bytes as
   // a set, and for each state of the reader of UTF-8 whether all the rest is well-formed from it (a

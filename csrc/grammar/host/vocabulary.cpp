@@ -12,7 +12,8 @@ namespace lmx::grammar {
 namespace {
 constexpr int64_t kMaxVocab = int64_t{1} << 24;
 constexpr int64_t kMaxTokenBytes = 65535;
-constexpr size_t kMaxWithin = 256;  // tables that are remembered
+constexpr size_t kMaxWithin = 512;   // tables that are remembered
+constexpr size_t kFewWithin = 1000;  // tokens of one that are kept as a list
 
 // GPT-2's characters for bytes: printable ones stand for themselves, the others, in order, are
 // U+0100 and up. By code point; -1 for characters that stand for no byte.
@@ -148,7 +149,6 @@ std::shared_ptr<const Vocabulary::Within> Vocabulary::within(int32_t node, const
   auto& known = within_[{node, first, rest}];
   if (known) return known;
   auto made = std::make_shared<Within>();
-  made->bits.assign(num_words(), 0);
   const auto& nodes = trie_.nodes;
   const int32_t top = nodes[node].depth, end = node + nodes[node].size;
   struct Place {
@@ -174,9 +174,14 @@ std::shared_ptr<const Vocabulary::Within> Vocabulary::within(int32_t node, const
     const bool is_whole = at.utf8 == 0 && rest.covers(trie_.content[i]);
     places[n.depth] = {after, at.begin};
     const int32_t next = is_whole ? i + n.size : i + 1;
-    for (int32_t k = n.first; k < nodes[next].first; ++k)
-      set_bit(made->bits.data(), trie_.tokens[k]);
+    made->ids.insert(made->ids.end(), trie_.tokens.begin() + n.first,
+                     trie_.tokens.begin() + nodes[next].first);
     i = next;
+  }
+  if (made->ids.size() > kFewWithin) {
+    made->bits.assign(num_words(), 0);
+    for (const int32_t t : made->ids) set_bit(made->bits.data(), t);
+    made->ids = {};
   }
   std::sort(exits.begin(), exits.end());
   for (const auto& [byte, exit] : exits) {
@@ -189,7 +194,7 @@ std::shared_ptr<const Vocabulary::Within> Vocabulary::within(int32_t node, const
 
 size_t Vocabulary::memory_bytes() const {
   const std::lock_guard lock(mutex_);
-  return text_.size() + begin_.size() * 8 + trie_.memory_bytes() + within_.size() * num_words() * 8;
+  return text_.size() + begin_.size() * 8 + trie_.memory_bytes() + within_.size() * num_words() * 4;
 }
 
 // ---- files: magic, version, sizes, payload, checksum; all little-endian ----------------------

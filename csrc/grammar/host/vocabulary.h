@@ -47,7 +47,8 @@ class Vocabulary {
     struct Cut {
       int32_t node, begin;
     };
-    Bits bits;
+    Bits bits;                 // the tokens, or none where they are
+    std::vector<int32_t> ids;  // few
     std::vector<int32_t> exits;
     std::array<int32_t, 257> first_exit{};  // of a byte, in `exits`
     std::vector<Cut> cuts;
