@@ -3,16 +3,98 @@
 import pytest
 import torch
 
-from lmx import attention
+from lmx import attention, layerskip
 
+from .attention_inputs import LLAMA3, SMOLLM2, Pages, random_tree
+from .figures import Gate
 from .inputs import DTYPES, ROTATE_BYTES, Case
 from .measure import Measure
 from .race import Rotation
 from .roof import Traffic
 
+# ---- decoding ------------------------------------------------------------------------------------
 
-def test_paged() -> None:
-    pytest.skip("follows")
+DECODE_GATES = {"torch": Gate(1.4), "roof": Gate(0.75, kind="roof")}
+
+
+@pytest.mark.parametrize("slots", (8192, 32768))
+@pytest.mark.parametrize("against", DECODE_GATES)
+def test_paged(measure: Measure, smoke: bool, slots: int, against: str) -> None:
+    """One row over pages of 16 slots, with the heads of an 8B model."""
+    pages = Pages(LLAMA3, 64 if smoke else slots, smoke)
+    measure(
+        lambda _, table: pages.ours(table),
+        pages.rotation,
+        bytes_moved=Traffic(read=LLAMA3.bytes_of(pages.slots)),
+        baseline={
+            "SDPA (contiguous)": lambda dense, _: pages.sdpa(dense),
+            "SDPA (contiguous, grouped)": lambda dense, _: pages.grouped_sdpa(dense),
+            "matmul (contiguous, grouped)": lambda dense, _: pages.matmul(dense),
+            "index_select, SDPA": lambda _, table: pages.gathered_sdpa(table),
+        },
+        gate=DECODE_GATES[against],
+    )
+
+
+def test_paged_small(measure: Measure, smoke: bool) -> None:
+    """One row over 1,024 slots, with the heads of a 135M model."""
+    pages = Pages(SMOLLM2, 64 if smoke else 1024, smoke)
+    measure(
+        lambda _, table: pages.ours(table),
+        pages.rotation,
+        bytes_moved=Traffic(read=SMOLLM2.bytes_of(pages.slots)),
+        baseline={
+            "SDPA (contiguous, grouped)": lambda dense, _: pages.grouped_sdpa(dense),
+            "index_select, SDPA": lambda _, table: pages.gathered_sdpa(table),
+        },
+    )
+
+
+# ---- blocks of rows ------------------------------------------------------------------------------
+
+TREE_GATES = {
+    "torch": Gate(1.4, "SDPA"),
+    "gemm": Gate(0.6, kind="peer", against="gemm"),
+    "mask": Gate(1 / 1.05, kind="peer", against="lmx, no mask"),
+}
+
+
+@pytest.mark.parametrize("against", TREE_GATES)
+def test_paged_tree(measure: Measure, smoke: bool, against: str) -> None:
+    """A draft tree of 64 nodes over 4,096 slots; beside it a product of as many operations."""
+    nodes, slots = (8, 64) if smoke else (64, 4096)
+    pages = Pages(LLAMA3, slots, smoke, nodes)
+    bits, sees = random_tree(nodes)
+    mask = torch.cat((torch.ones(nodes, slots - nodes, dtype=torch.bool), sees), 1)
+    x, w = torch.randn(512, 2048).bfloat16(), torch.randn(pages.flops // 2**21, 2048).bfloat16()
+    peers = {
+        "gemm (lmx)": lambda *_: layerskip.gemm(x, w[None]),
+        "gemm (torch)": lambda *_: x @ w.T,
+        "lmx, no mask": lambda _, table: pages.ours(table, causal=False),
+    }
+    measure(
+        lambda _, table: pages.ours(table, bits),
+        pages.rotation,
+        baseline={"SDPA, dense mask": lambda dense, _: pages.masked_sdpa(dense, mask)},
+        peer=peers,
+        gate=TREE_GATES[against],
+    )
+
+
+def test_paged_prefill(measure: Measure, smoke: bool) -> None:
+    """A chunk of 512 rows of a prompt after 3,584 slots, causal."""
+    rows, slots = (8, 64) if smoke else (512, 3584)
+    pages = Pages(SMOLLM2, slots, smoke, rows)
+    both = torch.randn(1, 2, SMOLLM2.num_kv_heads, slots + rows, SMOLLM2.dim).bfloat16()
+    mask = torch.ones(rows, slots + rows, dtype=torch.bool).tril(slots)
+    measure(
+        lambda _, table: pages.ours(table),
+        pages.rotation,
+        baseline={"SDPA, dense mask": lambda *_: pages.masked_sdpa(both, mask)},
+    )
+
+
+# ---- companions ----------------------------------------------------------------------------------
 
 
 def test_rope(measure: Measure, smoke: bool) -> None:

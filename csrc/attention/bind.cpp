@@ -211,10 +211,10 @@ std::tuple<Tensor, Tensor> attention_rope(const Tensor& query, const Tensor& key
   check_like(key, query, kOp, "key", "query");
   LMX_CHECK_SHAPE(cos, -1, -1);
   const int64_t num_positions = cos.size(0), half = cos.size(1);
-  LMX_CHECK_SHAPE(sin, num_positions, half);
   STD_TORCH_CHECK(2 * half <= head_dim, kOp,
                   ": expected cos of at most head_dim / 2 = ", head_dim / 2, " columns, got ",
                   half);
+  LMX_CHECK_SHAPE(sin, num_positions, half);
   for (const Tensor* t : {&cos, &sin}) {
     const char* name = t == &cos ? "cos" : "sin";
     check_dtype(*t, kOp, name, ScalarType::Float);

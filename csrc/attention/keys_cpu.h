@@ -11,8 +11,8 @@ namespace lmx::attention::LMX_ISA {
 constexpr int kWords = kChunk / 32;
 using Sight = uint32_t[kWords];  // bit j of the chunk's keys: a row sees key j
 
-// A chunk's keys that are not dead, in order. Behind them `key` repeats the last one up to a
-// multiple of 4.
+// A chunk's keys that are not dead, in order. Behind them the last one is repeated up to a multiple
+// of 4.
 template <typename T>
 struct Keys {
   int count;         // of them
@@ -25,21 +25,34 @@ struct Keys {
   const T* value[kChunk];
 };
 
+inline int64_t page_of(const PagedParams& p, int64_t b, int64_t slot) {
+  return p.block_table[b * p.table_stride + slot / p.page_size];
+}
+
 template <typename T>
 void take_slots(const PagedParams& p, int64_t b, int64_t head, KeyRange range, Keys<T>& keys) {
   const T* pages = static_cast<const T*>(p.pages) + head * p.page_head_stride;
+  const auto take = [&](int at, const T* from, int32_t pos) {
+    keys.pos[at] = pos;
+    keys.key[at] = from;
+    keys.value[at] = from + p.value_offset;
+  };
   for (int64_t slot = range.begin; slot < range.end;) {
-    const int64_t entry = slot / p.page_size, first = slot % p.page_size;
-    const int64_t count = std::min(p.page_size - first, range.end - slot);
-    const int64_t page = p.block_table[b * p.table_stride + entry];
+    const int64_t first = slot % p.page_size, page = page_of(p, b, slot);
+    const int count = static_cast<int>(std::min(p.page_size - first, range.end - slot));
     const T* from = pages + page * p.page_stride + first * p.head_dim;
-    for (int64_t i = 0; i < count; ++i, ++slot, from += p.head_dim) {
-      const int32_t pos = slot_position(p, b, slot);
-      keys.pos[keys.count] = pos;
-      keys.key[keys.count] = from;
-      keys.value[keys.count] = from + p.value_offset;
-      keys.count += pos >= 0;
+    if (!p.slot_pos) {
+      const int32_t pos = static_cast<int32_t>(slot);
+      for (int i = 0; i < count; ++i) take(keys.count + i, from + i * p.head_dim, pos + i);
+      keys.count += count;
+    } else {
+      for (int i = 0; i < count; ++i) {
+        const int32_t pos = slot_position(p, b, slot + i);
+        take(keys.count, from + i * p.head_dim, pos);
+        keys.count += pos >= 0;
+      }
     }
+    slot += count;
   }
 }
 
@@ -71,7 +84,10 @@ void collect(const PagedParams& p, const Sequence& s, int64_t b, int64_t head, K
   take_slots(p, b, head, {range.begin, border}, keys);
   take_fresh(p, s, head, {border, range.end}, keys);
   keys.least_pos = INT32_MAX, keys.largest_pos = INT32_MIN;
-  for (int j = keys.count; j % 4 != 0; ++j) keys.key[j] = keys.key[j - 1];
+  for (int j = keys.count; j % 4 != 0; ++j) {
+    keys.key[j] = keys.key[j - 1];
+    keys.value[j] = keys.value[j - 1];
+  }
   for (int j = 0; j < keys.count; ++j) {
     keys.least_pos = std::min(keys.least_pos, keys.pos[j]);
     keys.largest_pos = std::max(keys.largest_pos, keys.pos[j]);

@@ -24,16 +24,10 @@ inline Step zero_step() {
   for (Vec& v : s.reg) v = Vec(0.f);
   return s;
 }
-inline Step load_step(const float* p) {
-  Step s;
-  for (int i = 0; i < kRegs; ++i) s.reg[i] = load(p + i * kLanes);
-  return s;
-}
-inline Step load_step(const F16* p) {
-  Step s;
-  for (int i = 0; i < kRegs; ++i) s.reg[i] = load(p + i * kLanes);
-  return s;
-}
+// Register r of the step at p.
+inline Vec load_lanes(const float* p, int r) { return load(p + r * kLanes); }
+inline Vec load_lanes(const F16* p, int r) { return load(p + r * kLanes); }
+
 inline void store_step(float* p, const Step& s) {
   for (int i = 0; i < kRegs; ++i) store(p + i * kLanes, s.reg[i]);
 }
@@ -49,13 +43,13 @@ inline Step fma(Vec a, Step b, Step c) {
 // bfloat16 comes apart with a shift and a mask: elements 0, 2, .. 14, then 1, 3, .. 15. A row of a
 // head is kept in that order wherever it is kept as floats: see place_of.
 #if defined(__AVX512F__)
-inline Step load_step(const Bf16* p) {
+inline Vec load_lanes(const Bf16* p, int) {
   const __m256i half = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
   const __m512i both = _mm512_maskz_broadcast_i64x4(0xff, half);
   const __m512i shift = _mm512_setr_epi32(16, 16, 16, 16, 16, 16, 16, 16, 0, 0, 0, 0, 0, 0, 0, 0);
   const __m512i up = _mm512_maskz_sllv_epi32(0xffff, both, shift);
   const __m512i upper = _mm512_set1_epi32(static_cast<int>(0xffff0000u));
-  return {{_mm512_castsi512_ps(_mm512_and_si512(up, upper))}};
+  return _mm512_castsi512_ps(_mm512_and_si512(up, upper));
 }
 inline __m256 halves(const Step& s) {
   const __m512i bits = _mm512_castps_si512(s.reg[0].raw);
@@ -64,13 +58,20 @@ inline __m256 halves(const Step& s) {
   return _mm256_add_ps(_mm256_castsi256_ps(lower), _mm256_castsi256_ps(upper));
 }
 #else
-inline Step load_step(const Bf16* p) {
+inline Vec load_lanes(const Bf16* p, int r) {
   const __m256i both = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
-  const __m256i odd = _mm256_and_si256(both, _mm256_set1_epi32(static_cast<int>(0xffff0000u)));
-  return {{_mm256_castsi256_ps(_mm256_slli_epi32(both, 16)), _mm256_castsi256_ps(odd)}};
+  const __m256i upper = _mm256_set1_epi32(static_cast<int>(0xffff0000u));
+  return _mm256_castsi256_ps(r ? _mm256_and_si256(both, upper) : _mm256_slli_epi32(both, 16));
 }
 inline __m256 halves(const Step& s) { return _mm256_add_ps(s.reg[0].raw, s.reg[1].raw); }
 #endif
+
+template <typename T>
+Step load_step(const T* p) {
+  Step s;
+  for (int r = 0; r < kRegs; ++r) s.reg[r] = load_lanes(p, r);
+  return s;
+}
 
 // Where element d of a row is kept.
 template <typename T>

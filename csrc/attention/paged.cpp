@@ -91,9 +91,9 @@ struct Unit {
   int64_t num_tasks() const {  // one where there are no keys
     return std::max<int64_t>(ceil_div<int64_t>(keys.end, kChunk) - keys.begin / kChunk, 1);
   }
-  KeyRange chunk(int64_t i) const {
-    const int64_t c = keys.begin / kChunk + i;
-    return {std::max(keys.begin, c * kChunk), std::min(keys.end, (c + 1) * kChunk)};
+  KeyRange chunk(int64_t i) const {  // empty behind the last one
+    const int64_t first = (keys.begin / kChunk + i) * kChunk;
+    return {std::clamp(first, keys.begin, keys.end), std::min(keys.end, first + kChunk)};
   }
 };
 
@@ -126,6 +126,7 @@ class Work {
     std::unique_ptr<float[]> space(shared ? new float[num_tasks_ * sums] : nullptr);
     std::vector<char> done(units_.size(), !shared);
     parallel_for(0, num_tasks_, grain, [&](int64_t begin, int64_t end) {
+      const TileScope tiles(kInTiles<T>);
       Tile<T> tile(p_, max_rows_);
       for (size_t u = first_unit(begin); u < units_.size(); ++u) {
         const Unit& unit = units_[u];
@@ -140,7 +141,8 @@ class Work {
           open(tile, unit);
           for (int64_t t = std::max(begin, unit.first_task); t < std::min(end, last); ++t) {
             const Sums to = Sums::at(&space[t * sums], unit.num_rows);
-            if (!tile.run(unit.chunk(t - unit.first_task), to)) tile.clear(to);
+            const int64_t i = t - unit.first_task;
+            if (!tile.run(unit.chunk(i), unit.chunk(i + 1), to)) tile.clear(to);
           }
         }
       }
@@ -176,7 +178,7 @@ class Work {
   template <typename T>
   void finish_unit(Tile<T>& tile, const Unit& u) const {
     open(tile, u);
-    for (int64_t i = 0; i < u.num_tasks(); ++i) tile.add(u.chunk(i));
+    for (int64_t i = 0; i < u.num_tasks(); ++i) tile.add(u.chunk(i), u.chunk(i + 1));
     tile.close();
   }
 

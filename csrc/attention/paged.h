@@ -103,6 +103,7 @@ LMX_HD int32_t count_faults(const PagedParams& p, const Sequence& s, int64_t b) 
   if (s.first_k < 0 || s.num_k < 0 || s.first_k + s.num_k > p.num_k || (b == 0 && s.first_k != 0))
     faults |= kStatusBadOffsets;
   if (p.part != Part::prefix && !p.ancestors && s.num_q > s.num_k) faults |= kStatusBadOffsets;
+  if (faults) return faults;
   if (s.num_q > p.max_q || s.num_k > kMaxFresh) faults |= kStatusTooMany;
   if (p.ancestors && s.num_k > 32 * p.ancestor_words) faults |= kStatusTooMany;
   if (s.num_slots < 0 || s.num_slots > p.max_slots || s.num_slots > p.table_width * p.page_size)
@@ -235,6 +236,6 @@ LMX_HD Finish finish(float top, float sum) {
                                                    exact::log(static_cast<double>(sum))))};
 }
 
-LMX_CPU_KERNEL(paged_cpu, PagedParams)
+LMX_CPU_KERNEL_AMX(paged_cpu, PagedParams)
 void paged_cuda(const PagedParams& p, CUstream_st* stream);
 }  // namespace lmx::attention

@@ -5,6 +5,8 @@
 #include <memory>
 
 #include "keys_cpu.h"
+#include "products_cpu.h"
+#include "tiles_cpu.h"
 
 namespace lmx::attention::LMX_ISA {
 constexpr int kMaxTileRows = 64;
@@ -30,14 +32,18 @@ class Tile {
         width_(padded_dim(p.head_dim)),
         group_(p.num_heads / p.num_kv_heads),
         plain_(is_plain(p)) {
-    const int64_t floats = max_rows * (width_ + kChunk) + 2 * Sums::floats(max_rows, width_);
-    space_.reset(new float[floats + kStep]);
+    const int64_t query = kInTiles<T> ? query_floats(max_rows, p.head_dim) : max_rows * width_;
+    const int64_t weights = kChunk * (kInTiles<T> ? padded(max_rows, kPassRows) : max_rows);
+    const int64_t tiles =
+        kInTiles<T> ? weight_floats(max_rows) + pair_floats(p.head_dim) : int64_t{0};
+    const int64_t sums = Sums::floats(max_rows, width_);
+    space_.reset(new float[query + weights + tiles + 2 * sums + kStep]);
     const auto address = reinterpret_cast<uintptr_t>(space_.get());
     query_ = reinterpret_cast<float*>((address + 63) & ~uintptr_t{63});
-    weights_ = query_ + max_rows * width_;
-    float* sums = weights_ + max_rows * kChunk;
-    chunk_ = Sums::at(sums, max_rows);
-    total_ = Sums::at(sums + Sums::floats(max_rows, width_), max_rows);
+    weights_ = query_ + query;
+    narrow_ = weights_ + weights;
+    chunk_ = Sums::at(narrow_ + tiles, max_rows);
+    total_ = Sums::at(narrow_ + tiles + sums, max_rows);
   }
   int64_t width() const { return width_; }
   const Sums& total() const { return total_; }
@@ -46,26 +52,28 @@ class Tile {
   void open(const Sequence& s, int64_t b, int64_t head, int64_t first, int count) {
     s_ = s, b_ = b, head_ = head, first_ = first, count_ = count;
     least_ = INT32_MAX, largest_ = INT32_MIN;
-    const T* query = static_cast<const T*>(p_.query.data);
+    const T* rows[kMaxTileRows];
     for (int r = 0; r < count; ++r) {
-      const T* from =
-          query + (s.first_q + token(r)) * p_.query.row_stride + head_of(r) * p_.query.head_stride;
-      for (int d = 0; d < p_.head_dim; d += kStep)
-        store_step(query_ + r * width_ + d, load_elements(from, d));
+      rows[r] = static_cast<const T*>(p_.query.data) +
+                (s.first_q + token(r)) * p_.query.row_stride + head_of(r) * p_.query.head_stride;
       least_ = std::min<int64_t>(least_, position(r));
       largest_ = std::max<int64_t>(largest_, position(r));
     }
+    take_query(rows);
     clear(total_);
+    ahead_ = {-1, -1};
   }
 
-  // The sums over a chunk of keys; false: no row sees any of them.
-  bool run(KeyRange range, const Sums& to) {
-    collect(p_, s_, b_, head_, range, keys_);
-    if (sees_none(p_, keys_, least_, largest_)) return false;
-    const bool all = sees_all(p_, keys_, least_, largest_);
+  // The sums over a chunk of keys; false: no row sees any of them. `next` is the chunk after it,
+  // or nothing.
+  bool run(KeyRange range, KeyRange next, const Sums& to) {
+    if (range.begin != ahead_.begin || range.end != ahead_.end) collect(range, *keys_);
+    ahead_ = next;
+    if (sees_none(p_, *keys_, least_, largest_)) return look_ahead(), false;
+    const bool all = sees_all(p_, *keys_, least_, largest_);
     if (!all)
       for (int64_t i = token(0); i <= token(count_ - 1); ++i)
-        look(p_, s_, keys_, i, sight_[i - token(0)]);
+        look(p_, s_, *keys_, i, sight_[i - token(0)]);
     multiply_keys();
     for (int r = 0; r < count_; ++r)
       weigh(r, all ? nullptr : sight_[token(r) - token(0)], to.top[r], to.weight[r]);
@@ -73,8 +81,8 @@ class Tile {
     return true;
   }
   // Adds a chunk to the total.
-  void add(KeyRange range) {
-    if (run(range, chunk_)) add(chunk_);
+  void add(KeyRange range, KeyRange next) {
+    if (run(range, next, chunk_)) add(chunk_);
   }
   void add(const Sums& sums) {
     for (int r = 0; r < count_; ++r) {
@@ -101,7 +109,8 @@ class Tile {
       const Finish f = finish(total_.top[r], total_.weight[r]);
       const float* from = total_.value + r * width_;
       for (int d = 0; d < p_.head_dim; ++d)
-        out[row * p_.head_dim + d] = from_float<T>(from[place_of<T>(d)] * f.scale);
+        out[row * p_.head_dim + d] =
+            from_float<T>(from[kInTiles<T> ? d : place_of<T>(d)] * f.scale);
       p_.lse[row] = f.lse;
     }
   }
@@ -111,54 +120,57 @@ class Tile {
   int64_t head_of(int r) const { return head_ * group_ + (first_ + r) % group_; }
   int32_t position(int r) const { return p_.query_pos[s_.first_q + token(r)]; }
 
-  Step load_elements(const T* from, int d) const {
-    const int left = p_.head_dim - d;
-    return left < kStep ? load_part(from + d, left) : load_step(from + d);
+  void take_query(const T* const* rows) {
+#if defined(__AMX_BF16__)
+    if constexpr (kInTiles<T>) return pack_query(rows, count_, p_.head_dim, query_);
+#endif
+    for (int r = 0; r < count_; ++r)
+      for (int d = 0; d < p_.head_dim; d += kStep)
+        store_step(query_ + r * width_ + d, load_elements(rows[r], d, p_.head_dim));
+  }
+  void collect(KeyRange range, Keys<T>& keys) const {
+    LMX_ISA::collect(p_, s_, b_, head_, range, keys);
+  }
+  // The next chunk's keys become those at hand.
+  void look_ahead() {
+    collect(ahead_, *next_);
+    std::swap(keys_, next_);
   }
 
-  // weights_[r][j] = <query r, key j>.
+  // weights_[r][j] = <query r, key j>. A few keys at a time meet all rows, while they are in
+  // first-level cache; the values that will be wanted next are asked for.
   void multiply_keys() {
-    for (int r = 0; r < count_; r += 4) {
-      switch (std::min(4, count_ - r)) {
-        case 1: multiply_rows<1>(r); break;
-        case 2: multiply_rows<2>(r); break;
-        case 3: multiply_rows<3>(r); break;
-        default: multiply_rows<4>(r);
-      }
-    }
-  }
-  template <int kRows>
-  void multiply_rows(int r) {
-    const float* query = query_ + r * width_;
-    for (int j = 0; j < keys_.count; ++j) {
-      Step sum[4] = {zero_step(), zero_step(), zero_step(), zero_step()};
-      for (int d = 0; d < p_.head_dim; d += kStep) {
-        const Step key = load_elements(keys_.key[j], d);
-        for (int i = 0; i < kRows; ++i)
-          sum[i] = fma(load_step(query + i * width_ + d), key, sum[i]);
-      }
-      alignas(16) float dots[4];
-      _mm_store_ps(dots, fold4(sum[0], sum[1], sum[2], sum[3]));
-      for (int i = 0; i < kRows; ++i) weights_[(r + i) * kChunk + j] = dots[i];
-    }
+    const int count = keys_->count;
+#if defined(__AMX_BF16__)
+    if constexpr (kInTiles<T>)
+      return tile_keys(query_, p_.head_dim, count_, keys_->key, count, weights_);
+#endif
+    for (int j = 0; j < count; j += kBlock)
+      LMX_ISA::multiply_keys<T>(query_, width_, p_.head_dim, count_, keys_->key + j,
+                                std::min(kBlock, ceil_div(count - j, 4) * 4), keys_->value + j,
+                                weights_ + j, kChunk);
   }
 
   // From dot products to rounded weights, top and sum of row r.
   void weigh(int r, const uint32_t* sight, float& top, float& sum) {
     float* row = weights_ + r * kChunk;
-    const int head = static_cast<int>(head_of(r)), padded = ceil_div(keys_.count, kStep) * kStep;
+    const int head = static_cast<int>(head_of(r)), padded = ceil_div(keys_->count, kStep) * kStep;
     const Score score = score_of(p_, head);
-    std::fill(row + keys_.count, row + padded, 0.f);
+    std::fill(row + keys_->count, row + padded, 0.f);
     if (!plain_)
-      for (int j = 0; j < keys_.count; ++j)
-        row[j] = exponent(score, false, row[j], position(r), keys_.pos[j]);
+      for (int j = 0; j < keys_->count; ++j)
+        row[j] = exponent(score, false, row[j], position(r), keys_->pos[j]);
     const Vec scale(plain_ ? score.scale : 1.f), none(-INFINITY);
     Vec largest = none;
     uint32_t nan = 0;
     for (int j = 0; j < padded; j += kLanes) {
-      uint32_t bits = sight ? sight[j / 32] >> (j % 32) : ~0u;
-      if (j + kLanes > keys_.count) bits &= j < keys_.count ? (1u << (keys_.count - j)) - 1 : 0u;
-      const Vec s = select(bits & ((1u << kLanes) - 1), load(row + j) * scale, none);
+      Vec s = load(row + j) * scale;
+      if (sight || j + kLanes > keys_->count) {
+        uint32_t bits = sight ? sight[j / 32] >> (j % 32) : ~0u;
+        if (j + kLanes > keys_->count)
+          bits &= j < keys_->count ? (1u << (keys_->count - j)) - 1 : 0u;
+        s = select(bits & ((1u << kLanes) - 1), s, none);
+      }
       nan |= is_nan(s);
       largest = max(largest, s);
       store(row + j, s);
@@ -176,42 +188,44 @@ class Tile {
     sum = fold_step(total);
   }
 
-  // value[r][d] = the sum of weights_[r][j] times element d of value j.
+  // value[r][d] = the sum of weights_[r][j] times element d of value j. The next chunk's keys are
+  // asked for meanwhile, and are those at hand afterwards.
   void multiply_values(float* value) {
-    for (int r = 0; r < count_; r += 4) {
-      switch (std::min(4, count_ - r)) {
-        case 1: add_values<1>(r, value); break;
-        case 2: add_values<2>(r, value); break;
-        case 3: add_values<3>(r, value); break;
-        default: add_values<4>(r, value);
-      }
+    const Keys<T>& keys = *keys_;
+    look_ahead();
+#if defined(__AMX_BF16__)
+    if constexpr (kInTiles<T>) {
+      auto* weights = reinterpret_cast<Bf16*>(narrow_);
+      auto* pairs = reinterpret_cast<Bf16*>(narrow_ + weight_floats(count_));
+      narrow_weights(weights_, count_, keys.count, weights);
+      pair_values(keys.value, keys.count, p_.head_dim, pairs);
+      return tile_values(weights, count_, pairs, keys.count, p_.head_dim, value, width_);
+    }
+#endif
+    std::fill_n(value, count_ * width_, 0.f);
+    for (int j = 0; j < keys.count; j += kBlock) {
+      const int block = std::min(kBlock, keys.count - j);
+      const Ahead<T> next = keys_->count >= j + block ? keys_->key + j : nullptr;
+      add_values<T>({weights_ + j, kChunk, keys.value + j, block, p_.head_dim, next, value, width_},
+                    count_);
     }
   }
-  template <int kRows>
-  void add_values(int r, float* value) {
-    const float* weights = weights_ + r * kChunk;
-    for (int d = 0; d < p_.head_dim; d += kStep) {
-      Step sum[kRows];
-      for (Step& s : sum) s = zero_step();
-      for (int j = 0; j < keys_.count; ++j) {
-        const Step v = load_elements(keys_.value[j], d);
-        for (int i = 0; i < kRows; ++i) sum[i] = fma(Vec(weights[i * kChunk + j]), v, sum[i]);
-      }
-      for (int i = 0; i < kRows; ++i) store_step(value + (r + i) * width_ + d, sum[i]);
-    }
-  }
+
+  static constexpr int kBlock = 32;  // keys that meet all rows before the next ones
 
   const PagedParams& p_;
   const int64_t width_;
   const int group_;
   const bool plain_;
   std::unique_ptr<float[]> space_;
-  float *query_, *weights_;
+  float *query_, *weights_, *narrow_;  // the last one for tiles
   Sums chunk_, total_;
   Sequence s_;
   int64_t b_, head_, first_, least_, largest_;
   int count_;
-  Keys<T> keys_;
+  Keys<T> space_of_keys_[2];
+  Keys<T>*keys_ = space_of_keys_, *next_ = space_of_keys_ + 1;
+  KeyRange ahead_;  // what `keys_` holds before a chunk is run
   Sight sight_[kMaxTileRows];
 };
 }  // namespace lmx::attention::LMX_ISA

@@ -12,6 +12,7 @@
 #pragma once
 #include <atomic>
 
+#include "../common/amx.h"
 #include "block.h"
 
 namespace lmx::layerskip::LMX_ISA {
@@ -21,7 +22,8 @@ struct BlockSize {
 };
 
 #if defined(__AMX_BF16__)
-constexpr int kTileRows = 16, kTileK = 32, kTileFloats = 256, kTileBytes = 64;
+constexpr int kTileRows = kAmxRows, kTileK = kAmxK, kTileFloats = kAmxFloats;
+constexpr int kTileBytes = kAmxBytes;
 constexpr int kPassRows = 2 * kTileRows;  // of weights and of x: four tiles of sums
 constexpr int64_t kRunK = 256;  // columns of a part: 32 rows of x stay in first-level cache
 
@@ -32,63 +34,6 @@ inline BlockSize block_size(const Weights& w, int64_t num_active) {
   constexpr int64_t kCached = 1 << 20;
   if (!uses_tiles(w)) return {kBlockN, kBlockM};
   return {num_active * w.k * int64_t{sizeof(Bf16)} > kCached ? kMaxBlockN : kBlockN, kMaxBlockM};
-}
-
-struct alignas(64) TileConfig {
-  uint8_t palette = 1, start_row = 0, reserved[14] = {};
-  uint16_t row_bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
-  uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
-};
-constexpr TileConfig kWholeTiles;
-
-// This thread has tiles while it lives; afterwards the system has no tile registers to save.
-class TileScope {
- public:
-  explicit TileScope(const Weights& w) : on_(uses_tiles(w)) {
-    if (on_) _tile_loadconfig(&kWholeTiles);
-  }
-  ~TileScope() {
-    if (on_) _tile_release();
-  }
-  TileScope(const TileScope&) = delete;
-  TileScope& operator=(const TileScope&) = delete;
-
- private:
-  const bool on_;
-};
-
-// Four rows of four words each become four columns.
-inline void transpose(const void* const (&from)[4], float* to, int64_t stride) {
-  __m128 row[4];
-  for (int i = 0; i < 4; ++i) row[i] = _mm_loadu_ps(static_cast<const float*>(from[i]));
-  _MM_TRANSPOSE4_PS(row[0], row[1], row[2], row[3]);
-  for (int i = 0; i < 4; ++i) _mm_storeu_ps(to + i * stride, row[i]);
-}
-
-// ---- rows of x --------------------------------------------------------------------------------
-// Up to 16 rows, [steps of 32 k][16 pairs][16 rows][2]. A word of a row is one pair; row i begins
-// at word i.
-inline int64_t packed_floats(int64_t k) { return ceil_div<int64_t>(k, kTileK) * kTileFloats; }
-
-constexpr Bf16 kNoRow[kTileK] = {};
-inline void pack_rows(const Bf16* const* rows, int num_rows, int64_t k, float* to) {
-  Bf16 tail[4][kTileK];
-  for (int64_t i = 0; i < k; i += kTileK, to += kTileFloats) {
-    const int64_t left = std::min<int64_t>(kTileK, k - i);
-    for (int r = 0; r < kTileRows; r += 4) {
-      const Bf16* from[4];
-      for (int j = 0; j < 4; ++j) {
-        from[j] = r + j < num_rows ? rows[r + j] + i : kNoRow;
-        if (r + j < num_rows && left < kTileK) {
-          std::fill(std::copy_n(from[j], left, tail[j]), tail[j] + kTileK, Bf16{});
-          from[j] = tail[j];
-        }
-      }
-      for (int p = 0; p < kTileK; p += 8)
-        transpose({from[0] + p, from[1] + p, from[2] + p, from[3] + p}, to + p / 2 * kTileRows + r,
-                  kTileRows);
-    }
-  }
 }
 
 // ---- weights that are not tiles as they lie in memory -----------------------------------------
@@ -287,11 +232,6 @@ inline void multiply_in_tiles(const BlockOf& b, Products& out) {
 #else
 inline bool uses_tiles(const Weights&) { return false; }
 inline BlockSize block_size(const Weights&, int64_t) { return {kBlockN, kBlockM}; }
-inline int64_t packed_floats(int64_t) { return 0; }
-inline void pack_rows(const Bf16* const*, int, int64_t, float*) {}
 inline void multiply_in_tiles(const BlockOf&, Products&) {}
-struct TileScope {
-  explicit TileScope(const Weights&) {}
-};
 #endif
 }  // namespace lmx::layerskip::LMX_ISA

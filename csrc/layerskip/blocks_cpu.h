@@ -137,7 +137,7 @@ void for_blocks(const Weights& w, const ActiveRows& rows, const std::vector<int6
   const int64_t grain = std::max<int64_t>(1, kGrainWeights / (size.n * (w.k + 1)));
   parallel_for(0, static_cast<int64_t>(live.size()) * num_blocks, grain,
                [&](int64_t begin, int64_t end) {
-                 const TileScope tiles(w);
+                 const TileScope tiles(uses_tiles(w));
                  MultiplySpace space;
                  for (int64_t task = begin; task < end; ++task) {
                    const int64_t g = live[task / num_blocks];
