@@ -10,12 +10,12 @@ import pytest
 import torch
 from helpers import BACKENDS, Backend, run, same_bits, some
 from samples import ROUNDED, SAMPLES, Sample, samples_of
-from test_ops_table import AWAITS_CUDA, HOST_OPS
+from test_ops_table import HOST_OPS
 
 import lmx
 
 OPS = sorted(SAMPLES)
-DEVICE_OPS = sorted(SAMPLES.keys() - HOST_OPS - AWAITS_CUDA)
+DEVICE_OPS = sorted(SAMPLES.keys() - HOST_OPS)
 LEVELS = ("v3", "v4", "amx")
 LEVEL = os.environ.get("LMX_TEST_LEVEL", lmx._C.cpu_isa)  # of the process that compares
 
@@ -48,7 +48,7 @@ def assert_ragged_rows(ops, op, sample: Sample, full) -> None:
 
 
 def skip_without_kernel(ops: Backend, op: str) -> None:
-    if op in HOST_OPS | AWAITS_CUDA and ops.name != "cpu":
+    if op in HOST_OPS and ops.name != "cpu":
         pytest.skip("a host op")
 
 

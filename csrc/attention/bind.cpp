@@ -7,6 +7,7 @@
 #include "merge.h"
 #include "paged.h"
 #include "rope.h"
+#include "split.h"
 
 namespace lmx::attention {
 namespace {
@@ -192,6 +193,8 @@ FourTensors attention_paged(
   Tensor lse = new_tensor(query, {p.num_q, p.num_heads}, ScalarType::Float);
   p.out = fresh<char>(out);
   p.lse = fresh<float>(lse);
+  const Tensor space = new_tensor(query, {kOnDevice ? space_floats(p) : 0}, ScalarType::Float);
+  p.space = fresh<float>(space);
   call.run(LMX_KERNEL(paged), p);
   return {out, lse, new_tensor(query, {0}, ScalarType::Float),
           new_tensor(query, {0}, ScalarType::Float)};

@@ -5,6 +5,7 @@
 
 #include "lanes.h"
 #include "paged.h"
+#include "sight.h"
 
 namespace lmx::attention::LMX_ISA {
 constexpr int kWords = kChunk / 32;
@@ -105,14 +106,6 @@ bool sees_none(const PagedParams& p, const Keys<T>& keys, int64_t least, int64_t
   return p.window >= 0 && least - keys.largest_pos >= p.window && keys.least_pos >= p.num_sinks;
 }
 
-// Bits [first, first + 32) of a row of num_words words; those outside are 0.
-inline uint32_t bits_at(const uint32_t* words, int64_t num_words, int64_t first) {
-  const int64_t w = first >> 5;
-  const int shift = static_cast<int>(first & 31);
-  const auto word = [&](int64_t i) -> uint64_t { return i >= 0 && i < num_words ? words[i] : 0; };
-  return static_cast<uint32_t>((word(w) | word(w + 1) << 32) >> shift);
-}
-
 // Bit j - first for the keys [first, first + 32) that row i may see by position.
 template <typename T>
 uint32_t allowed_bits(const PagedParams& p, const Keys<T>& keys, int first, int64_t query_pos) {
@@ -142,10 +135,10 @@ void look(const PagedParams& p, const Sequence& s, const Keys<T>& keys, int64_t 
         sees = bits_at(ancestors, p.ancestor_words, fresh);
       } else if (p.causal) {
         const int64_t seen = s.num_k - s.num_q + i + 1 - fresh;  // how many, from bit 0 on
-        sees = seen >= 32 ? ~0u : seen > 0 ? (1u << seen) - 1 : 0u;
+        sees = low_bits(seen);
       }
       const int slots = std::max(keys.first_fresh - first, 0);  // below 32
-      bits &= sees | ((1u << slots) - 1);
+      bits &= sees | low_bits(slots);
     }
     uint32_t kept = keys.kept[w];
     if (own >= first && own < first + 32) kept |= 1u << (own - first);

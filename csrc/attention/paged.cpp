@@ -97,14 +97,6 @@ struct Unit {
   }
 };
 
-// The keys that rows up to `last` may see, by their order.
-KeyRange keys_of(const PagedParams& p, const Sequence& s, int64_t last) {
-  KeyRange range = key_range(p, s);
-  if (p.causal && !p.ancestors && p.part != Part::prefix)
-    range.end = std::min(range.end, s.num_slots + s.num_k - s.num_q + last + 1);
-  return range;
-}
-
 class Work {
  public:
   explicit Work(const PagedParams& p) : p_(p) {

@@ -78,6 +78,7 @@ struct PagedParams {
   void* out;                 // [num_q, num_heads, head_dim], contiguous
   float* lse;                // [num_q, num_heads]
   int32_t* status;           // [num_seqs] or null
+  float* space;              // CUDA workspace of space_floats(...), see split.h
 };
 
 // ---- sequences --------------------------------------------------------------------------------
@@ -135,6 +136,13 @@ struct KeyRange {
 LMX_HD KeyRange key_range(const PagedParams& p, const Sequence& s) {
   return {p.part == Part::fresh ? s.num_slots : 0,
           p.part == Part::prefix ? s.num_slots : s.num_slots + s.num_k};
+}
+// Those that query rows up to `last` may see, by their order.
+LMX_HD KeyRange keys_of(const PagedParams& p, const Sequence& s, int64_t last) {
+  KeyRange range = key_range(p, s);
+  const int64_t seen = s.num_slots + s.num_k - s.num_q + last + 1;
+  if (p.causal && !p.ancestors && p.part != Part::prefix && seen < range.end) range.end = seen;
+  return range;
 }
 
 // ---- sight ------------------------------------------------------------------------------------

@@ -65,6 +65,15 @@ __device__ __forceinline__ void store_streaming(void* p, uint4 v) {
                : "memory");
 }
 
+// ---- arithmetic -------------------------------------------------------------------------------
+
+// The larger one; NaN if one is, where fmaxf takes the other.
+__device__ __forceinline__ float max_nan(float a, float b) {
+  float r;
+  asm("max.NaN.f32 %0, %1, %2;" : "=f"(r) : "f"(a), "f"(b));
+  return r;
+}
+
 // ---- tensor cores: all 32 lanes of a warp call together ---------------------------------------
 
 // kCount 8x8 matrices of 16-bit elements from shared memory; lane i < 8 * kCount gives the address

@@ -27,6 +27,8 @@ SIMT_UNCHECKED inline void store_streaming(void* p, uint4 v, SIMT_SITE) {
   *static_cast<uint4*>(p) = v;
 }
 
+inline float max_nan(float a, float b) { return a != a || b != b ? a + b : a > b ? a : b; }
+
 template <int kCount, bool kTrans = false>
 void ldmatrix(uint32_t (&r)[kCount], const void* row, SIMT_SITE) {
   static_assert(kCount == 1 || kCount == 2 || kCount == 4);

@@ -4,6 +4,7 @@
 #include <cuda_fp16.h>
 
 #include "common/launch.h"
+#include "common/ptx.cuh"
 #include "selftest.h"
 
 namespace selftest {
@@ -33,6 +34,8 @@ __global__ void intrinsics_kernel() {
   expect(__float2int_rn(NAN) == 0 && __float2int_rz(1e20f) == INT32_MAX &&
          __float2uint_rz(-1.f) == 0);
   expect(max(NAN, 1.f) == 1.f && min(1.f, NAN) == 1.f && max(-1, 3) == 3 && fmaxf(NAN, 2.f) == 2.f);
+  expect(lmx::ptx::max_nan(-2.f, -1.f) == -1.f && std::isnan(lmx::ptx::max_nan(NAN, 1.f)) &&
+         std::isnan(lmx::ptx::max_nan(INFINITY, NAN)));
   expect(rsqrtf(4.f) == .5f && fabsf(expf(1.f) - 2.7182817f) < 1e-6f && __saturatef(NAN) == 0.f);
   expect(__bfloat162float(__float2bfloat16(1.00390625f)) == 1.f);  // a tie, to even
   expect(__half2float(__float2half(65519.f)) == 65504.f &&
