@@ -55,7 +55,8 @@ void move_rows(const P& p, cudaStream_t stream) {
   if (p.rows.num_layers * p.rows.num_tokens * p.rows.num_heads * p.pool.row_bytes == 0) return;
   uintptr_t bits = reinterpret_cast<uintptr_t>(p.pool.data);
   bits |= static_cast<uintptr_t>(p.pool.page_stride | p.pool.layer_stride | p.pool.row_bytes);
-  for (const Tokens& t : {p.rows.key, p.rows.value}) {
+  const Tokens both[] = {p.rows.key, p.rows.value};  // nvcc takes no list in the loop's head
+  for (const Tokens& t : both) {
     bits |= reinterpret_cast<uintptr_t>(t.data);
     bits |= static_cast<uintptr_t>(t.layer_stride | t.token_stride | t.head_stride);
   }
