@@ -6,6 +6,7 @@ from typing import Any
 import torch
 
 from ..decode import Sampling
+from ..decode.drafters import FORMS as DRAFTERS
 from ..models import load
 from ..protocols import LayeredModel
 
@@ -43,7 +44,7 @@ def add_decoding_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--stop", action="append", default=[], metavar="TEXT", help="repeatable")
     parser.add_argument("--constraint", help='"json", "regex:PATTERN" or "ebnf:FILE"')
-    parser.add_argument("--drafter", help='proposes tokens, e.g. "recycle"')
+    parser.add_argument("--drafter", help=f"proposes tokens: {DRAFTERS}")
     parser.add_argument("--cache", help='eviction policy, e.g. "h2o:0.2"')
     parser.add_argument("--depth", help="layers to skip; no policy is built in yet")
 
