@@ -10,7 +10,7 @@ from helpers import ROOT
 import lmx
 from lmx.decode import Sampling, branches
 from lmx.decode.checks import STATUS_FAULTS, status_fault
-from lmx.decode.sampling import draw, edit_logits
+from lmx.decode.sampling import draw, edit_logits, fetch
 
 
 @pytest.mark.parametrize(
@@ -57,10 +57,11 @@ def test_the_bits_of_status_are_those_of_the_header():
 def test_a_bad_row_of_a_draw_has_a_status_and_no_token(monkeypatch):
     monkeypatch.setattr(Sampling, "__post_init__", lambda self: None)
     good, bad = Sampling(temperature=1.0), Sampling(temperature=1.0, top_p=1e-50)
-    tokens, status = draw(torch.zeros(2, 5), None, [good, bad], [3, 3])
-    [alone], _ = draw(torch.zeros(1, 5), None, [good], [3])
+    tokens, status = fetch(*draw(torch.zeros(2, 5), None, [good, bad], [3, 3]))
+    [alone], _ = fetch(*draw(torch.zeros(1, 5), None, [good], [3]))
     assert tokens == [alone, -1] and status == [0, 1 << 6]
-    assert draw(torch.zeros(2, 5), None, [Sampling()] * 2, [3, 3]) == ([0, 0], [0, 0])
+    greedy = fetch(*draw(torch.zeros(2, 5), None, [Sampling()] * 2, [3, 3]))
+    assert greedy == [[0, 0], [0, 0]]
 
 
 def test_bias_and_penalties_by_hand():

@@ -113,7 +113,7 @@ class Scheduler:
 
     def _resume(self) -> None:
         """Bring back what was swapped out, the oldest first, as long as there are pages."""
-        for request in [r for r in self.running if r.is_swapped]:
+        for request in [r for r in self.running if r.is_swapped and r.finish_reason is None]:
             is_alone = not any(map(_holds_pages, self.running))
             if not is_alone and self._spare_pages() < pages_for(len(request.tokens)):
                 return
