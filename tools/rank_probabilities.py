@@ -1,7 +1,7 @@
-"""How often the next token is candidate 0, 1, ... of the token before it: for lmx.tree.template.
+"""How often the next token is candidate 0, 1, ... of the one before it: for lmx.tree.template.
 
-Plain greedy text of SmolLM2 over the bench's prompts; the matrix is made of the text so far. Counted
-are tokens whose predecessor had candidates. A few minutes.
+Plain greedy text of SmolLM2 over the bench's prompts; the matrix is made of the text so far.
+Counted are tokens whose predecessor had candidates. A few minutes.
 """
 
 import sys
