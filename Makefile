@@ -38,6 +38,7 @@ build: $(call with,)  ## _C, and the SIMT harness if CUDA headers are there
 demo: $(call with,model)  ## SmolLM2 answers three prompts, beside Transformers
 	$(call BUILD,--no-harness)
 	$(PY) examples/demo.py
+	$(PY) examples/speculate.py
 
 check: $(call with,test)  ## two minutes: the op tests
 	$(call BUILD)

@@ -57,6 +57,12 @@ def measure(benchmark: Any, request: pytest.FixtureRequest) -> Measure:
 
 
 @pytest.fixture
+def report(request: pytest.FixtureRequest) -> list[Figures]:
+    """Where a bench that does not use `measure` adds its line."""
+    return request.config.stash[RESULTS]
+
+
+@pytest.fixture
 def smoke(benchmark: Any) -> bool:
     """Whether each way is called just once: inputs may then be small."""
     return benchmark.disabled

@@ -22,6 +22,7 @@ from lmx.decode.pages import pages_for
 from lmx.models import products
 from lmx.protocols import LayeredModel
 
+from .drafted import test_drafted, test_tree_share  # noqa: F401  (whole answers with drafters)
 from .figures import Gate
 from .inputs import DTYPES
 from .measure import Measure

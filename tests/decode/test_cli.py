@@ -85,7 +85,7 @@ def test_model_text_is_escaped(run):
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        (["generate", "--prompt", "?", "--drafter", "recycle"], "lmx: drafter='recycle': no"),
+        (["generate", "--prompt", "?", "--drafter", "guess"], "lmx: drafter='guess': exp"),
         (["generate", "--prompt", "?", "--constraint", "schema:f"], "lmx: constraint='schema:f':"),
         (["generate", "--prompt", "?", "--cache", "h2o"], "lmx: cache='h2o': no eviction policy"),
         (["generate", "--prompt", "?", "--depth", "skip"], "lmx: depth='skip': no depth policy is"),

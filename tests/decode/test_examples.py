@@ -63,6 +63,14 @@ def test_demo(smollm2, capsys):
     assert done.value.code == 0 and capsys.readouterr().out.count("same text") == 3
 
 
+@pytest.mark.long
+def test_speculate(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["speculate.py", "8"])
+    with pytest.raises(SystemExit) as done:
+        runpy.run_path(str(EXAMPLES / "speculate.py"), run_name="__main__")
+    assert done.value.code == 0 and capsys.readouterr().out.count("same text") == 18
+
+
 def test_user_model(capsys):
     runpy.run_path(str(EXAMPLES / "user_model.py"), run_name="__main__")
     plain, compiled = capsys.readouterr().out.splitlines()

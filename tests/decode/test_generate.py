@@ -257,7 +257,7 @@ def test_a_bad_prompt_ends_its_request_only(prompt, error):
     ("options", "message"),
     [
         ({"max_new_tokens": 0}, "max_new_tokens: expected an integer of at least 1, got 0"),
-        ({"drafter": "recycle"}, "drafter='recycle': no drafter is built in yet; it comes with"),
+        ({"drafter": "guess"}, "drafter='guess': expected one of: recycle, "),
         ({"cache": "h2o:0.2"}, "cache='h2o:0.2': no eviction policy is built in yet; it comes"),
         ({"depth": "skip"}, "depth='skip': no depth policy is built in yet; it comes with"),
         ({"constraint": "schema:a"}, "constraint='schema:a': expected one of: json, regex"),

@@ -8,6 +8,8 @@ from torch import Tensor
 
 import lmx
 from lmx.decode import Sampling
+from lmx.grammar import Compiler, Grammar, TokenizerInfo
+from lmx.grammar.constraint import GrammarConstraint
 from lmx.models import smollm2
 from lmx.protocols import Attend, Learned, Linear
 
@@ -169,3 +171,9 @@ def random_prompts(count: int, vocab_size: int, longest: int = 40) -> list[list[
     generator = torch.Generator().manual_seed(11)
     lengths = torch.randint(1, longest, (count,), generator=generator).tolist()
     return [torch.randint(vocab_size, (n,), generator=generator).tolist() for n in lengths]
+
+
+def byte_grammar(grammar: Grammar) -> GrammarConstraint:
+    """Return a grammar as a constraint over the tokens of ``ByteTokenizer``."""
+    info = TokenizerInfo([b"", *(bytes([b]) for b in range(1, 256))], stop_ids=[END])
+    return GrammarConstraint(Compiler(info).compile(grammar))

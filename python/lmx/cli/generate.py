@@ -65,6 +65,8 @@ def _report(generations: Sequence[Generation]) -> int:
     for i, generation in enumerate(generations):
         stats = generation.stats
         how = f"{stats.tokens} tokens, {stats.tokens_per_s:.1f} tokens/s, "
+        if stats.drafter is not None:
+            how += f"{stats.mean_accepted:.2f} tokens a step by {stats.drafter}, "
         how += generation.error or generation.finish_reason
         print(f"lmx: [{i}] {escape(how)}", file=sys.stderr)
     return 2 if any(generation.error for generation in generations) else 0

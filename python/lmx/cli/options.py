@@ -6,6 +6,7 @@ from typing import Any
 import torch
 
 from ..decode import Sampling
+from ..decode.drafters import FORMS as DRAFTERS
 from ..models import load
 from ..protocols import LayeredModel
 
@@ -44,7 +45,7 @@ def add_decoding_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--stop", action="append", default=[], metavar="TEXT", help="repeatable")
     forms = '"json", "regex:PATTERN", "ebnf:FILE" or "schema:FILE"'
     parser.add_argument("--constraint", help=forms)
-    parser.add_argument("--drafter", help='proposes tokens, e.g. "recycle"')
+    parser.add_argument("--drafter", help=f"proposes tokens: {DRAFTERS}")
     parser.add_argument("--cache", help='eviction policy, e.g. "h2o:0.2"')
     parser.add_argument("--depth", help="layers to skip; no policy is built in yet")
 

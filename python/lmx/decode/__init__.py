@@ -1,5 +1,6 @@
 """The decode loop, over any ``LayeredModel``."""
 
+from .early_exit import EarlyExit
 from .engine import Engine
 from .generation import EngineStats, Generation, Stats, TokenLogprob
 from .infgram import InfgramMix
@@ -8,6 +9,7 @@ from .sampling import Sampling, branches
 from .scoring import score
 
 __all__ = [
+    "EarlyExit",
     "Engine",
     "EngineStats",
     "Generation",

@@ -8,8 +8,18 @@ from typing import Any
 import torch
 
 from ..grammar import Grammar
-from ..protocols import Constraint, DepthPolicy, Drafter, EvictionPolicy, LayeredModel
+from ..protocols import (
+    Constraint,
+    DepthPolicy,
+    Drafter,
+    EvictionPolicy,
+    LayeredModel,
+    NoDrafter,
+)
+from . import drafters
 from .checks import require, require_int
+from .drafting import Drafting
+from .early_exit import EarlyExit
 from .forward import GRID, Runner
 from .generation import EngineStats, Generation
 from .options import Options, Processor, Prompt, Stream, refuse_unbuilt
@@ -58,7 +68,9 @@ class Engine:
         Args:
             model: the model.
             max_new_tokens: tokens to generate at most.
-            drafter: no drafter is built in yet.
+            drafter: proposes tokens, of which a step may take several: a ``Drafter``, or a short
+                string, ``"recycle"``, ``"recycle:16"``, ``"recycle:auto"``, ``"lookup"``,
+                ``"early-exit:15"``, or several joined by ``+``. Greedy text is the same.
             cache: eviction policy; none is built in yet.
             constraint: what may be generated: a ``Constraint``, a ``Grammar``, or a short string,
                 ``"json"``, ``"regex:PATTERN"`` or ``"ebnf:FILE"``.
@@ -78,7 +90,7 @@ class Engine:
             ValueError: an option is wrong, or not built in yet.
             MemoryError: a page pool of the wanted size does not fit.
         """
-        refuse_unbuilt(drafter, cache, depth)
+        refuse_unbuilt(cache, depth)
         require_int("max_seqs", max_seqs, 1)
         require_int("max_step_tokens", max_step_tokens, 1)
         self._model = model
@@ -95,6 +107,7 @@ class Engine:
         self._cache = new_cache(model, max_seqs, num_pages)
         self._num_pages = self._cache.num_free_pages
         self._runner = Runner(model, self._cache)
+        self._drafting = self._make_drafting(drafter)
         self._scheduler = Scheduler(self._runner, max_step_tokens)
         self._requests: dict[int, Request] = {}  # unfinished, by id
         self._ended: list[Request] = []  # without a part in a step: cancelled, or a bad prompt
@@ -181,9 +194,9 @@ class Engine:
         """
         started = time.perf_counter()
         if self._decided is None:
-            self._decided = decide(self._runner, self._scheduler)
+            self._decided = decide(self._runner, self._scheduler, self._drafting)
         if self._decided is not None:
-            apply(self._decided, self._runner, self._scheduler)
+            apply(self._decided, self._runner, self._scheduler, self._drafting)
             self._decided = None
         self._stats.steps += 1
         self._stats.seconds += time.perf_counter() - started
@@ -214,6 +227,17 @@ class Engine:
             waiting=len(scheduler.waiting),
             pages_free=self._cache.num_available_pages,
         )
+
+    def _make_drafting(self, drafter: Drafter | str | None) -> Drafting | None:
+        """Return what makes the trees of a step; None for plain steps."""
+        if isinstance(drafter, str):
+            drafter = drafters.parse(drafter, self._model)
+        if drafter is None or isinstance(drafter, NoDrafter):
+            return None
+        require(hasattr(drafter, "propose"), "drafter", "a Drafter or a short string", drafter)
+        if isinstance(drafter, EarlyExit):
+            drafter.attach(self._runner)
+        return Drafting(drafter, self._model)
 
     def _hand_over(self, request: Request) -> None:
         """Let go of a request that has ended, and keep its answer for `finished`."""

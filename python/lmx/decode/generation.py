@@ -23,17 +23,25 @@ class Stats:
     tokens: int = 0  # generated
     steps: int = 0  # passes of the model that generated tokens
     seconds: float = 0.0  # from the first chunk of the prompt to the end
+    decode_seconds: float = 0.0  # of them, from the first generated token on
     mask_time: float = 0.0  # seconds of them spent in the constraint
     layers_run: int = 0  # over all passes, the prompt's included
     pages: int = 0  # most that it held at a time, shared ones included
     preemptions: int = 0  # how often its pages were swapped out for an older request
     prefix_tokens: int = 0  # of the prompt, found in pages: of earlier prompts, or of a fork
     drafter: str | None = None
+    nodes: int = 0  # of draft trees that were verified, roots included; 0 without a drafter
+    draft_faults: int = 0  # illegal trees, each of which cost a plain step
 
     @property
     def mean_accepted(self) -> float:
         """Return the tokens per generating pass: 1 without a drafter."""
         return self.tokens / self.steps if self.steps else 0.0
+
+    @property
+    def mean_nodes(self) -> float:
+        """Return the nodes per generating pass."""
+        return self.nodes / self.steps if self.steps else 0.0
 
     @property
     def tokens_per_s(self) -> float:

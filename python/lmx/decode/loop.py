@@ -35,7 +35,7 @@ def generate(
         model: the model.
         prompts: each one is text, a list of token ids, or a list of chat messages.
         max_new_tokens: tokens to generate at most.
-        drafter: no drafter is built in yet.
+        drafter: proposes tokens; see ``Engine``.
         cache: eviction policy; none is built in yet.
         constraint: what may be generated: a ``Constraint``, a ``Grammar``, or a short string,
             ``"json"``, ``"regex:PATTERN"`` or ``"ebnf:FILE"``.

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ..grammar import Grammar
 from ..grammar.constraint import for_model
-from ..protocols import Constraint, FullDepth, KeepAll, LayeredModel, NoDrafter
+from ..protocols import Constraint, FullDepth, KeepAll, LayeredModel
 from .checks import require, require_int
 from .sampling import GREEDY, Sampling
 
@@ -79,10 +79,8 @@ def _as_tuple(name: str, values: Iterable[Any]) -> tuple[Any, ...]:
     return tuple(values)
 
 
-def refuse_unbuilt(drafter: object, cache: object, depth: object) -> None:
+def refuse_unbuilt(cache: object, depth: object) -> None:
     """Raise ValueError if an option asks for more than its neutral default."""
-    if drafter is not None and not isinstance(drafter, NoDrafter):
-        refuse("drafter", drafter, "no drafter", "tree")
     if cache is not None and not isinstance(cache, KeepAll):
         refuse("cache", cache, "no eviction policy", "kvcache")
     if depth is not None and not isinstance(depth, FullDepth):

@@ -49,7 +49,7 @@ def isolate(request: "Request") -> Iterator[None]:
 class Request:
     """State between steps.
 
-    ``law`` changes nothing that counts, so a step that was interrupted can be run again.
+    ``edit`` and ``masks`` change nothing that counts: an interrupted step can be run again.
     """
 
     def __init__(
@@ -88,6 +88,7 @@ class Request:
         self._unsent: deque[str] = deque()
         self._logprobs: list[TokenLogprob] = []
         self._started = 0.0  # 0 while the request waits
+        self._first_chosen = 0.0  # 0 until there is a token
         if fault := prompt_fault(prompt, model.vocab_size, model.max_positions):
             self.fail(fault)
 
@@ -128,20 +129,20 @@ class Request:
             with _blame("constraint"):
                 self._constraint = constraint.start()
 
-    def law(self, logits: Tensor, tree: DraftTree | None = None) -> tuple[Tensor, Tensor | None]:
-        """Return the rows to choose from, and their bitmasks if the constraint has some.
+    def edit(self, logits: Tensor, tree: DraftTree | None = None) -> Tensor:
+        """Return the rows to choose from: after bias, penalties and processors.
 
         Args:
             logits: ``[n, V]``, float32, of the model; they stay as they are. Row i follows node i.
             tree: of this request alone; None is the pending token.
 
         Raises:
-            RequestFault: a processor or the constraint raised.
+            RequestFault: a processor raised.
         """
         if not (self.options.sampling.edits_logits or self.options.processors):
-            return logits, self._masks(tree)
+            return logits
         rows = [self._edit(row, path) for row, path in zip(logits, paths(tree), strict=True)]
-        return torch.stack(rows), self._masks(tree)
+        return torch.stack(rows)
 
     def accept(self, tokens: Sequence[int], logits: Tensor, edited: Tensor) -> None:
         """Take in what a step has chosen, up to the end of the answer if that is among it.
@@ -200,8 +201,15 @@ class Request:
                 row = _process(processor, history.tensor(path), row)
         return row
 
-    def _masks(self, tree: DraftTree | None) -> Tensor | None:
-        """Return the constraint's bits for what follows each node, ``[n, ceil(V / 32)]``."""
+    def masks(self, tree: DraftTree | None = None) -> Tensor | None:
+        """Return the constraint's bits for what follows each node, ``[n, ceil(V / 32)]``.
+
+        Args:
+            tree: of this request alone; None is the pending token.
+
+        Raises:
+            RequestFault: the constraint raised.
+        """
         if self._constraint is None:
             return None
         device = self._model.device
@@ -224,6 +232,7 @@ class Request:
                 self._constraint.advance((token,))
         self._history.append(token)
         self.stats.tokens += 1
+        self._first_chosen = self._first_chosen or time.perf_counter()
         if token in self._model.eos_ids:
             self._finish("eos")
             return
@@ -252,7 +261,9 @@ class Request:
         self._emit(self._text.finish())
         if self._text.stopped and reason != "error":
             reason = "stop"
-        self.stats.seconds = time.perf_counter() - self._started if self._started else 0.0
+        now = time.perf_counter()
+        self.stats.seconds = now - self._started if self._started else 0.0
+        self.stats.decode_seconds = now - self._first_chosen if self._first_chosen else 0.0
         self.finish_reason = reason
 
 

@@ -7,6 +7,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from ..errors import OutOfPages
+from .drafting import Draft, Drafting
 from .forward import GRID, Runner
 from .pages import pages_for
 from .request import Request, isolate
@@ -28,6 +29,7 @@ class Plan(NamedTuple):
     works: list[Work]
     slot_mapping: Tensor  # [T], int64
     max_slots: int  # most slots in use of any sequence in the tables
+    draft: Draft | None = None  # trees of those that decode; slots then hold the longest paths
 
 
 class Scheduler:
@@ -58,23 +60,28 @@ class Scheduler:
         self._max_seqs = runner.num_rows
         self._max_step_tokens = max_step_tokens
 
-    def plan(self) -> Plan | None:
+    def plan(self, drafting: Drafting | None = None) -> Plan | None:
         """Decide what runs next and reserve its slots; None if nothing is to be run.
 
         A plan may be dropped: the next one is as good.
+
+        Args:
+            drafting: makes trees of the pending tokens.
         """
         self._resume()
         self._admit()
         works = self._select()
         while works:
-            handles, counts = _growth(works)
+            draft = _draft(drafting, works)
+            works = [work for work in works if work.request.finish_reason is None]
+            handles, counts = _growth(works, draft)
             try:
                 slots = self._cache.reserve(handles, counts)
             except OutOfPages as fault:
                 self._preempt(fault)
                 works = [work for work in works if _holds_pages(work.request)]
                 continue
-            return Plan(works, slots, max(r.cached for r in self.running))
+            return Plan(works, slots, max(r.cached for r in self.running), draft)
         return None
 
     def commit(self, plan: Plan, logits: Mapping[Request, Tensor]) -> None:
@@ -245,8 +252,24 @@ def _is_led(request: Request) -> bool:
     return leader.finish_reason is None and not leader.is_decoding
 
 
-def _growth(works: list[Work]) -> tuple[list[int], list[int]]:
-    """Return the handles of those that have tokens to run, and how many each has."""
+def _draft(drafting: Drafting | None, works: list[Work]) -> Draft | None:
+    """Return trees for the requests that run their pending tokens; None if there are none."""
+    if drafting is None:
+        return None
+    decoding = [w.request for w in works if w.end > w.start and w.request.is_decoding]
+    while decoding := [request for request in decoding if request.finish_reason is None]:
+        draft = drafting.propose(decoding)
+        if all(request.finish_reason is None for request in decoding):  # no constraint failed
+            return draft
+    return None
+
+
+def _growth(works: list[Work], draft: Draft | None = None) -> tuple[list[int], list[int]]:
+    """Return the handles of those that have tokens to run, and how many each may keep."""
     growing = [work for work in works if work.end > work.start]
     handles = [work.request.handle for work in growing]
-    return [h for h in handles if h is not None], [work.end - work.start for work in growing]
+    counts = [work.end - work.start for work in growing]
+    if draft is not None:
+        deepest = dict(zip(draft.requests, draft.depths, strict=True))
+        counts = [n + deepest.get(w.request, 0) for n, w in zip(counts, growing, strict=True)]
+    return [h for h in handles if h is not None], counts

@@ -48,7 +48,7 @@ def verify(
     for i, request in enumerate(requests):
         with isolate(request):
             row = logits[i : i + 1]
-            laws.append(_Law(request, row, *request.law(row)))
+            laws.append(_Law(request, row, request.edit(row), request.masks()))
     if not laws:
         return [], fetch(status)[0]
     is_plain = len(laws) == len(requests) and all(law.edited is law.logits for law in laws)
@@ -56,7 +56,7 @@ def verify(
     tokens, bits, faults = fetch(
         *draw(
             edited,
-            _stack([law.mask for law in laws], logits),
+            stack_masks([law.mask for law in laws], [1] * len(laws), logits),
             [law.request.options.sampling for law in laws],
             [law.request.base_pos for law in laws],
         ),
@@ -73,10 +73,19 @@ def _draw_fault(bits: int) -> str:
     return f"no token can be drawn: {status_fault(bits)}" if bits else ""
 
 
-def _stack(masks: Sequence[Tensor | None], logits: Tensor) -> Tensor | None:
-    """Return one bitmask for all rows, or None if no row has one."""
+def stack_masks(
+    masks: Sequence[Tensor | None], sizes: Sequence[int], logits: Tensor
+) -> Tensor | None:
+    """Return one bitmask for all rows, or None if no row has one.
+
+    Args:
+        masks: of each request, ``[size, ceil(V / 32)]``, int32, or None.
+        sizes: rows of each request.
+        logits: ``[sum of sizes, V]``.
+    """
     if all(mask is None for mask in masks):
         return None
     shape = (1, logits.shape[1])
     everything = vocab.mask_from_bool(torch.ones(shape, dtype=torch.bool, device=logits.device))
-    return torch.cat([everything if mask is None else mask for mask in masks])
+    pairs = zip(masks, sizes, strict=True)
+    return torch.cat([everything.expand(n, -1) if mask is None else mask for mask, n in pairs])

@@ -76,6 +76,7 @@ class PromptLookup:
         drafts = []
         for row, token, position in zip(step.rows, pending, base_pos, strict=True):
             text = self._texts.setdefault(row, _Text())
+            del text.tokens[position + 1 :]
             if len(text.tokens) == position:
                 self._append(text, token)
             self._watch(row, text)

@@ -32,7 +32,7 @@ class Merged:
         # Ids ascend from parents to children, so the first nodes of a tree are a tree.
         place = tree.parents.new_ones(tree.parents.shape).cumsum(0) - 1
         first = tree.indptr[:-1].long().repeat_interleave(sizes)
-        return prune(tree, place - first < step.max_nodes)
+        return prune(tree, place - first < step.max_nodes)[0]
 
     def observe(
         self,

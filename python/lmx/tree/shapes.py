@@ -165,7 +165,7 @@ def merge(trees: Sequence[DraftTree]) -> DraftTree:
     )
 
 
-def prune(tree: DraftTree, keep: Tensor) -> DraftTree:
+def prune(tree: DraftTree, keep: Tensor) -> tuple[DraftTree, Tensor]:
     """Drop nodes, and all that hang below them; roots stay.
 
     Lossless for deterministic trees: what is dropped may depend on anything but the random numbers
@@ -174,6 +174,9 @@ def prune(tree: DraftTree, keep: Tensor) -> DraftTree:
     Args:
         tree: a batch of trees.
         keep: bool ``[T]``.
+
+    Returns:
+        The trees, and which rows are left, bool ``[T]``.
     """
     root, above = _rows_above(tree)
     alive = keep[: root.numel()] | root
@@ -185,13 +188,14 @@ def prune(tree: DraftTree, keep: Tensor) -> DraftTree:
     count = torch.nn.functional.pad(alive.cumsum(0), (1, 0))
     local = count[:-1] - count[tree.indptr[:-1].long()].repeat_interleave(tree.indptr.diff().long())
     parents = torch.where(root, -1, local[above]).to(_I32)
-    return DraftTree(
+    pruned = DraftTree(
         tokens=tree.tokens[: root.numel()][alive],
         parents=parents[alive],
         indptr=count[tree.indptr.long()].to(_I32),
         kind=tree.kind,
         probs=None if tree.probs is None else tree.probs[: root.numel()][alive],
     )
+    return pruned, alive
 
 
 def reorder_dfs(tree: DraftTree) -> Tensor:

@@ -97,8 +97,8 @@ def token_recycling() -> Template:
     return from_paths([tuple(map(int, path)) for path in _TOKEN_RECYCLING.split()])
 
 
-# How often the next token is candidate 0, 1, ... of the token before it, in text that SmolLM2-135M
-# writes, with the matrix that the text so far has made. docs/tree.md says how it was measured.
+# How often the next token is candidate 0, 1, ... of the token before it, if that has candidates, in
+# text that SmolLM2-135M-Instruct writes: tools/rank_probabilities.py.
 RANK_PROBABILITIES = (0.36, 0.08, 0.045, 0.03, 0.02, 0.016, 0.013, 0.011)
 
 
