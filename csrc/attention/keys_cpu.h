@@ -12,7 +12,7 @@ constexpr int kWords = kChunk / 32;
 using Sight = uint32_t[kWords];  // bit j of the chunk's keys: a row sees key j
 
 // A chunk's keys that are not dead, in order. Behind them the last one is repeated up to a multiple
-// of 4.
+// of 8.
 template <typename T>
 struct Keys {
   int count;         // of them
@@ -84,7 +84,7 @@ void collect(const PagedParams& p, const Sequence& s, int64_t b, int64_t head, K
   take_slots(p, b, head, {range.begin, border}, keys);
   take_fresh(p, s, head, {border, range.end}, keys);
   keys.least_pos = INT32_MAX, keys.largest_pos = INT32_MIN;
-  for (int j = keys.count; j % 4 != 0; ++j) {
+  for (int j = keys.count; j % 8 != 0; ++j) {
     keys.key[j] = keys.key[j - 1];
     keys.value[j] = keys.value[j - 1];
   }

@@ -1,9 +1,10 @@
 // csrc/attention/lanes.h: 16 elements at a time as floats, in SIMD registers. Include it only from
 // kernel files.
 //
-// A sum over head_dim or over the keys of a chunk has 16 running sums: sum c takes the elements at
-// place c mod 16, in ascending order, from 0. At the end f[i] = sum[i] + sum[i + 8], and the result
-// is ((f0 + f1) + (f2 + f3)) + ((f4 + f5) + (f6 + f7)). That is the same at every level.
+// A dot product over head_dim has 8 running sums: sum c takes the elements at place c mod 8, in
+// ascending order, from 0; the result is ((s0 + s1) + (s2 + s3)) + ((s4 + s5) + (s6 + s7)). The sum
+// of a chunk's weights has 16, of which c and c + 8 are added first. That is the same at every
+// level.
 #pragma once
 #include <algorithm>
 #include <type_traits>
@@ -80,13 +81,26 @@ constexpr int place_of(int d) {
   return d / kStep * kStep + d % 2 * (kStep / 2) + d % kStep / 2;
 }
 
-// Four sums at once.
-inline __m128 fold4(const Step& a, const Step& b, const Step& c, const Step& d) {
-  const __m256 ab = _mm256_hadd_ps(halves(a), halves(b));
-  const __m256 abcd = _mm256_hadd_ps(ab, _mm256_hadd_ps(halves(c), halves(d)));
+// Eight running sums become one, four times.
+inline __m128 fold4(__m256 a, __m256 b, __m256 c, __m256 d) {
+  const __m256 abcd = _mm256_hadd_ps(_mm256_hadd_ps(a, b), _mm256_hadd_ps(c, d));
   return _mm_add_ps(_mm256_castps256_ps128(abcd), _mm256_extractf128_ps(abcd, 1));
 }
-inline float fold_step(const Step& s) { return _mm_cvtss_f32(fold4(s, s, s, s)); }
+inline float fold_step(const Step& s) {
+  const __m256 f = halves(s);
+  return _mm_cvtss_f32(fold4(f, f, f, f));
+}
+
+// The elements at places 8 h to 8 h + 7 of a step, 256 bits at every level.
+inline __m256 load_half(const float* p, int h) { return _mm256_loadu_ps(p + 8 * h); }
+inline __m256 load_half(const F16* p, int h) {
+  return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p + 8 * h)));
+}
+inline __m256 load_half(const Bf16* p, int h) {
+  const __m256i both = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+  const __m256i upper = _mm256_set1_epi32(static_cast<int>(0xffff0000u));
+  return _mm256_castsi256_ps(h ? _mm256_and_si256(both, upper) : _mm256_slli_epi32(both, 16));
+}
 
 // The first n <= 16 elements, zeros behind them.
 template <typename T>

@@ -19,7 +19,7 @@ void ask(const T* p) {
 }
 
 // The compiler would rather load a factor again for each of its products.
-inline void in_register(Vec& v) { asm("" : "+x"(v.raw)); }
+inline void in_register(__m256& v) { asm("" : "+x"(v)); }
 
 // Elements [d, d + 16) of a row of `dim`, zeros behind its end.
 template <typename T>
@@ -28,39 +28,45 @@ Step load_elements(const T* row, int d, int dim) {
 }
 
 // ---- scores -----------------------------------------------------------------------------------
-// sum[i][k] += the products of a step of query row i and one of key k. One register of the step
-// after the other: the sums leave no room for more.
+// sum[i][k] += the products of a step of query row i and one of key k, half of it after the other:
+// the sums leave no room for more.
 template <int kRows, int kKeys, typename T>
 [[gnu::always_inline]] inline void add_step(const float* query, int64_t width,
                                             const T* const (&keys)[kKeys], int64_t d,
-                                            Step (&sum)[kRows][kKeys]) {
-  for (int r = 0; r < kRegs; ++r) {
-    Vec key[kKeys];
-    for (int k = 0; k < kKeys; ++k) key[k] = load_lanes(keys[k] + d, r);
-    for (int i = 0; i < kRows; ++i) {
-      Vec q = load(query + i * width + d + r * kLanes);
-      in_register(q);  // one load for all keys
-      for (int k = 0; k < kKeys; ++k) sum[i][k].reg[r] = fma(q, key[k], sum[i][k].reg[r]);
+                                            __m256 (&sum)[kRows][kKeys]) {
+  for (int h = 0; h < 2; ++h) {
+    __m256 q[kRows];
+    if constexpr (kRows == 1) q[0] = _mm256_loadu_ps(query + d + 8 * h);
+    __m256 key[kKeys];
+    for (int k = 0; k < kKeys; ++k) {
+      key[k] = load_half(keys[k] + d, h);
+      if constexpr (kRows == 1) sum[0][k] = _mm256_fmadd_ps(q[0], key[k], sum[0][k]);
+    }
+    for (int i = 0; i < kRows && kRows > 1; ++i) {
+      q[i] = _mm256_loadu_ps(query + i * width + d + 8 * h);
+      in_register(q[i]);  // one load for all keys
+      for (int k = 0; k < kKeys; ++k) sum[i][k] = _mm256_fmadd_ps(q[i], key[k], sum[i][k]);
     }
   }
 }
 
-// sum[i][k] = the sixteen running sums of <query row i, keys[k]>.
-template <bool kAhead, int kRows, int kKeys, typename T>
+// sum[i][k] = the eight running sums of <query row i, keys[k]>. Meanwhile the rows `ahead`, one per
+// key, are asked for.
+template <int kRows, int kKeys, typename T>
 [[gnu::always_inline]] inline void dot_sums(const float* query, int64_t width, int dim,
                                             const T* const* keys, Ahead<T> ahead,
-                                            Step (&sum)[kRows][kKeys]) {
+                                            __m256 (&sum)[kRows][kKeys]) {
   constexpr int kSteps = kLine<T> / kStep;  // in a line
   for (auto& row : sum)
-    for (Step& s : row) s = zero_step();
+    for (__m256& s : row) s = _mm256_setzero_ps();
   const T* at[kKeys];
   for (int k = 0; k < kKeys; ++k) at[k] = keys[k];
   int64_t d = 0;
+#pragma GCC unroll 8
   for (; d + kLine<T> <= dim; d += kLine<T>)
     for (int s = 0; s < kSteps; ++s) {
       add_step(query, width, at, d + s * kStep, sum);
-      if constexpr (kAhead)  // half of the rows, where a line is two steps
-        for (int k = s; k < kKeys; k += kSteps) ask(ahead[k] + d);
+      for (int k = s; k < kKeys; k += kSteps) ask(ahead[k] + d);  // half, where a line is two steps
     }
   if (d + kStep <= dim) {
     add_step(query, width, at, d, sum);
@@ -76,56 +82,62 @@ template <bool kAhead, int kRows, int kKeys, typename T>
   }
 }
 
-// Scores of up to three rows with four keys, scores[i * stride + k] = <query row i, keys[k]>.
-template <bool kAhead, int kRows, typename T>
-[[gnu::always_inline]] inline void four_keys(const float* query, int64_t width, int dim,
-                                             const T* const* keys, Ahead<T> ahead, float* scores,
-                                             int64_t stride) {
-  if constexpr (kRows == 1) {
-    Step sum[1][4];
-    dot_sums<kAhead>(query, width, dim, keys, ahead, sum);
-    _mm_storeu_ps(scores, fold4(sum[0][0], sum[0][1], sum[0][2], sum[0][3]));
+// Keys that meet kRows rows at a time.
+template <int kRows>
+constexpr int kTogether = kRows == 1   ? 8
+                          : kRows == 2 ? 4
+                                       : 2;
+
+// scores[i * stride + k] = <query row i, keys[k]> for kTogether<kRows> keys.
+template <int kRows, typename T>
+[[gnu::always_inline]] inline void score_keys(const float* query, int64_t width, int dim,
+                                              const T* const* keys, Ahead<T> ahead, float* scores,
+                                              int64_t stride) {
+  constexpr int kKeys = kTogether<kRows>;
+  __m256 sum[kRows][kKeys];
+  dot_sums(query, width, dim, keys, ahead, sum);
+  if constexpr (kKeys >= 4) {
+    for (int i = 0; i < kRows; ++i)
+      for (int k = 0; k < kKeys; k += 4)
+        _mm_storeu_ps(scores + i * stride + k,
+                      fold4(sum[i][k], sum[i][k + 1], sum[i][k + 2], sum[i][k + 3]));
   } else {
-    for (int k = 0; k < 4; k += 2) {
-      Step sum[kRows][2];
-      dot_sums<kAhead>(query, width, dim, keys + k, ahead + k, sum);
-      const __m128 four = fold4(sum[0][0], sum[0][1], sum[1][0], sum[1][1]);
-      _mm_storel_pi(reinterpret_cast<__m64*>(scores + k), four);
-      _mm_storeh_pi(reinterpret_cast<__m64*>(scores + stride + k), four);
-      if constexpr (kRows == 3) {
-        const Step &a = sum[2][0], &b = sum[2][1];
-        _mm_storel_pi(reinterpret_cast<__m64*>(scores + 2 * stride + k), fold4(a, b, a, b));
-      }
+    for (int i = 0; i < kRows; i += 2) {
+      const int other = i + 1 < kRows ? i + 1 : i;
+      const __m128 four = fold4(sum[i][0], sum[i][1], sum[other][0], sum[other][1]);
+      _mm_storel_pi(reinterpret_cast<__m64*>(scores + i * stride), four);
+      if (other > i) _mm_storeh_pi(reinterpret_cast<__m64*>(scores + other * stride), four);
     }
   }
 }
 
-template <bool kAhead, int kRows, typename T>
-void multiply_some(const float* query, int64_t width, int dim, const T* const* keys, int num_keys,
-                   Ahead<T> ahead, float* scores, int64_t stride) {
-  for (int k = 0; k < num_keys; k += 4)
-    four_keys<kAhead, kRows>(query, width, dim, keys + k, ahead + k, scores + k, stride);
+// kDim: head_dim, where the compiler shall know it; 0: `dim` is.
+template <int kRows, int kDim, typename T>
+void score_rows(const float* query, int64_t width, int dim, const T* const* keys, int num_keys,
+                Ahead<T> ahead, float* scores, int64_t stride) {
+  for (int k = 0; k < num_keys; k += kTogether<kRows>)
+    score_keys<kRows>(query, kDim ? kDim : width, kDim ? kDim : dim, keys + k, ahead + k,
+                      scores + k, stride);
 }
 
-// The same for num_rows rows and num_keys keys, a multiple of 4. Rows as many as the keys are asked
-// for.
+// The same for num_rows rows and num_keys keys, a multiple of 8.
 template <typename T>
 void multiply_keys(const float* query, int64_t width, int dim, int num_rows, const T* const* keys,
                    int num_keys, Ahead<T> ahead, float* scores, int64_t stride) {
-  bool first = true;
   const auto rows = [&](auto count) {
-    if (first)
-      multiply_some<true, count>(query, width, dim, keys, num_keys, ahead, scores, stride);
-    else
-      multiply_some<false, count>(query, width, dim, keys, num_keys, ahead, scores, stride);
-    first = false;
+    const auto run = dim == 128  ? score_rows<count, 128, T>
+                     : dim == 64 ? score_rows<count, 64, T>
+                                 : score_rows<count, 0, T>;
+    run(query, width, dim, keys, num_keys, ahead, scores, stride);
     query += count * width;
     scores += count * stride;
     num_rows -= count;
   };
   using std::integral_constant;
-  while (num_rows >= 3 && num_rows != 4) rows(integral_constant<int, 3>{});
-  while (num_rows >= 2) rows(integral_constant<int, 2>{});
+  while (num_rows >= 6 && num_rows != 7) rows(integral_constant<int, 6>{});
+  if (num_rows >= 4 && num_rows != 5) rows(integral_constant<int, 4>{});
+  if (num_rows >= 3) rows(integral_constant<int, 3>{});
+  if (num_rows == 2) rows(integral_constant<int, 2>{});
   if (num_rows == 1) rows(integral_constant<int, 1>{});
 }
 
@@ -155,6 +167,7 @@ template <bool kAhead, int kRows, int kSteps, typename T, typename Load>
   Step sum[kRows][kSteps];
   for (int i = 0; i < kRows; ++i)
     for (int s = 0; s < kSteps; ++s) sum[i][s] = load_step(sums + i * width + s * kStep);
+#pragma GCC unroll 4
   for (int k = 0; k < p.num_keys; ++k) {
     Step value[kSteps];
     for (int s = 0; s < kSteps; ++s) value[s] = load_value(values[k], s);

@@ -135,6 +135,14 @@ class Tile {
   void look_ahead() {
     collect(ahead_, *next_);
     std::swap(keys_, next_);
+    // One read per page of memory: asking alone may not find an address that is not at hand.
+    constexpr int64_t kBytes = 4096;
+    const int apart = static_cast<int>(
+        std::clamp<int64_t>(kBytes / (p_.head_dim * int64_t{sizeof(T)}), 1, p_.page_size));
+    for (int i = 0; i < keys_->count; i += apart) {
+      static_cast<void>(*reinterpret_cast<const volatile char*>(keys_->key[i]));
+      static_cast<void>(*reinterpret_cast<const volatile char*>(keys_->value[i]));
+    }
   }
 
   // weights_[r][j] = <query r, key j>. A few keys at a time meet all rows, while they are in
@@ -147,7 +155,7 @@ class Tile {
 #endif
     for (int j = 0; j < count; j += kBlock)
       LMX_ISA::multiply_keys<T>(query_, width_, p_.head_dim, count_, keys_->key + j,
-                                std::min(kBlock, ceil_div(count - j, 4) * 4), keys_->value + j,
+                                std::min(kBlock, ceil_div(count - j, 8) * 8), keys_->value + j,
                                 weights_ + j, kChunk);
   }
 
