@@ -8,20 +8,25 @@
 
 namespace lmx::grammar {
 namespace {
-constexpr size_t kMaxIds = 1000;    // a longer list becomes bits
-constexpr size_t kMinFirst = 4;     // a base that begins with fewer bytes is not worth a table,
-constexpr int kMinAlphabet = 12;    // nor one over fewer bytes,
-constexpr int32_t kMinBelow = 512;  // nor one for fewer nodes
-constexpr size_t kCheapIds = 64;    // so many bits set one by one beat a second copy of a row
-constexpr int kMaxChain = 4;        // counted rules that are walked together with their body
-constexpr int kMaxEntered = 40;     // tables within tables
-constexpr size_t kMaxRests = 2000;  // more are not worth walking on
-
-// Down the stack ever fewer are, and no token returns through many frames.
-constexpr size_t most_rests(int depth) {
-  return depth < 100 ? std::max<size_t>(64, depth < 16 ? kMaxRests >> depth : 0) : 0;
-}
+constexpr size_t kMaxIds = 1000;  // a longer list becomes bits
+constexpr size_t kCheapIds = 64;  // so many bits set one by one beat a second copy of a row
+constexpr int kMaxChain = 4;      // counted rules that are walked together with their body
+constexpr int kMaxEntered = 40;   // tables within tables
+constexpr int32_t kSmallTrie = 512;
 }  // namespace
+
+// What is worth a table, or a list of rests. Where all tokens are few everything is, so that
+// exhaustive tests of small grammars come along every path.
+Masks::Worth Masks::worth_of(const Vocabulary& vocabulary) {
+  if (vocabulary.trie().num_nodes() < kSmallTrie)
+    return {.first = 1, .alphabet = 1, .below = 2, .rests = 12};
+  return {.first = 4, .alphabet = 12, .below = 512, .rests = 2000};
+}
+
+// Down the stack ever fewer rests are walked on, and no token returns through many frames.
+size_t Masks::most_rests(int depth) const {
+  return depth < 100 ? std::max(worth_.rests >> std::min(depth, 16), worth_.rests / 32) : 0;
+}
 
 // ---- token sets ------------------------------------------------------------------------------
 void TokenSetBuilder::make_bits() {
@@ -53,7 +58,10 @@ TokenSet TokenSetBuilder::build() {
 }
 
 Masks::Masks(Arena& arena, const Vocabulary& vocabulary, const std::vector<Bits>& token_sets)
-    : arena_(arena), vocabulary_(vocabulary), token_sets_(token_sets) {
+    : arena_(arena),
+      vocabulary_(vocabulary),
+      token_sets_(token_sets),
+      worth_(worth_of(vocabulary)) {
   edge_sets_.resize(token_sets.size());
 }
 
@@ -108,10 +116,10 @@ struct Masks::Walk {
 
 // Where most bytes lead from a configuration, if that stays where it is over an alphabet.
 Masks::Base Masks::find_base(int32_t from) {
-  std::vector<std::pair<int32_t, size_t>> counts;
+  std::vector<std::pair<int32_t, int>> counts;
   Base base;
-  if (arena_.live(from).count() < kMinFirst) return base;
-  size_t best = 0;
+  if (arena_.live(from).count() < static_cast<size_t>(worth_.first)) return base;
+  int best = 0;
   for (int b = 0; b < 128; ++b) {
     const int32_t to = arena_.step(from, static_cast<uint8_t>(b));
     if (to == kNone) continue;
@@ -120,14 +128,14 @@ Masks::Base Masks::find_base(int32_t from) {
     if (i == counts.size()) counts.push_back({to, 0});
     if (++counts[i].second > best) best = counts[i].second, base.onto = to;
   }
-  if (best < kMinFirst) return {};
+  if (best < worth_.first) return {};
   base.rest = arena_.loop(base.onto);
-  if (base.rest.count() < kMinAlphabet) return {};
+  if (base.rest.count() < worth_.alphabet) return {};
   base.first = base.onto == from ? base.rest : arena_.loop_from(from, base.onto);
   base.first.ascii_lo &= base.rest.ascii_lo;
   base.first.ascii_hi &= base.rest.ascii_hi;
   base.first.has_wide &= base.rest.has_wide;
-  return base.first.count() < static_cast<int>(kMinFirst) ? Base{} : base;
+  return base.first.count() < worth_.first ? Base{} : base;
 }
 
 const Masks::Base& Masks::base_of(int32_t from) {
@@ -207,10 +215,12 @@ void Masks::leave(int32_t node, const Base& base, const Vocabulary::Within& tabl
   for (int b = 0; b < 256; ++b) {
     const int32_t begin = table.first_exit[b], end = table.first_exit[b + 1];
     if (begin == end) continue;
-    if (num_ends == 0 && !(is_end && (*w.follow)[b]) &&
-        arena_.step(base.onto, static_cast<uint8_t>(b)) == kNone)
-      continue;
-    for (int32_t k = begin; k < end; ++k)
+    const bool is_live = arena_.step(base.onto, static_cast<uint8_t>(b)) != kNone;
+    if (!is_live && num_ends == 0 && !(is_end && (*w.follow)[b])) continue;
+    if (is_live)
+      w.accepted.add(table.tokens.data() + table.first_token[b],
+                     table.tokens.data() + table.first_token[b + 1]);
+    for (int32_t k = begin; k < (is_live ? table.first_leaf[b] : end); ++k)
       walk(table.exits[k], nodes[table.exits[k]].depth - 1, base.onto);
   }
   for (const auto& cut : table.cuts) walk(cut.node, cut.begin, cut.begin == top ? from : base.onto);
@@ -267,7 +277,7 @@ void Masks::walk_below(int32_t begin, int32_t end, Walk& w) {
     if (!is_covered) {
       if (nodes[i + 1].first > n.first)
         w.accepted.add(tokens + n.first, tokens + nodes[i + 1].first);
-      if (n.size >= kMinBelow && enter(i, w)) {
+      if (n.size >= worth_.below && enter(i, w)) {
         i += n.size;
         continue;
       }
@@ -299,6 +309,19 @@ void Masks::walk_rest(Rest rest, int32_t from, Walk& w) {
     w.set(d + 1, to, arena_, false);
   }
   walk_below(rest.node, rest.node + node.size, w);
+}
+
+// Equal lists are one: states that differ in their counts leave the same rests.
+const Masks::Rests* Masks::intern(std::vector<Rest> list) {
+  uint64_t h = list.size();
+  for (const Rest& rest : list) h = (h ^ key(rest.node, rest.offset)) * 0x9E3779B97F4A7C15ull;
+  const auto [begin, end] = rests_by_hash_.equal_range(h);
+  for (auto it = begin; it != end; ++it)
+    if (it->second->list == list) return it->second;
+  arena_.add_memory(list.size() * sizeof(Rest) + sizeof(Rests) + 64);
+  list.shrink_to_fit();
+  all_rests_.push_back({static_cast<int32_t>(all_rests_.size()) + 1, std::move(list)});
+  return rests_by_hash_.emplace(h, &all_rests_.back())->second;
 }
 
 // ---- down the stack --------------------------------------------------------------------------
@@ -340,13 +363,12 @@ const Masks::Local& Masks::local(const Rests& rests, Item item, int32_t& below) 
     end = rest.node + vocabulary_.trie().nodes[rest.node].size;
     return false;
   });
-  made->is_open = list.size() > kMaxRests;
+  made->is_open = list.size() > worth_.rests;
   if (!made->is_open) {
     made->accepted = w.accepted.build();
-    list.shrink_to_fit();
-    made->rests = {num_rests_++, std::move(list)};
+    made->rests = intern(std::move(list));
   }
-  arena_.add_memory(made->rests.list.size() * sizeof(Rest) + sizeof(Local) + 64);
+  arena_.add_memory(sizeof(Local) + 64);
   account(made->accepted);
   return *(locals_[key(rests.id, from)] = std::move(made));
 }
@@ -369,12 +391,12 @@ const TokenSet* Masks::rests(const Rests& given, int32_t frame, int depth) {
       int32_t below;
       const Local& part = local(given, config.items[i], below);
       is_open = part.is_open;
+      if (is_open) break;
       add(part.accepted);
-      if (part.rests.list.empty()) continue;
-      if (const TokenSet* more = rests(part.rests, below, depth + 1))
-        add(*more);
-      else
-        is_open = true;
+      if (part.rests->list.empty()) continue;
+      const TokenSet* more = rests(*part.rests, below, depth + 1);
+      is_open = !more;
+      if (more) add(*more);
     }
   }
   if (is_open) return (rests_[k] = nullptr).get();
@@ -400,8 +422,8 @@ bool Masks::add_parts(const Config& config, Mask& mask) {
     const Local& part = local(everything_, config.items[i], below);
     if (part.is_open) return false;
     if (!part.accepted.is_empty()) mask.parts.push_back(&part.accepted);
-    if (part.rests.list.empty()) continue;
-    const TokenSet* more = rests(part.rests, below, 0);
+    if (part.rests->list.empty()) continue;
+    const TokenSet* more = rests(*part.rests, below, 0);
     if (!more) return false;
     if (!more->is_empty()) mask.parts.push_back(more);
   }

@@ -7,6 +7,7 @@
 // known states costs a few look-ups. Where a state leaves too many rests (free text that may end
 // at each character), all tokens are read from the whole configuration instead (direct).
 #pragma once
+#include <deque>
 #include <memory>
 #include <unordered_map>
 #include <vector>
@@ -63,6 +64,7 @@ class Masks {
   // What is left, from `offset` on, of all tokens at and below a node of the vocabulary's trie.
   struct Rest {
     int32_t node, offset;
+    bool operator==(const Rest&) const = default;
   };
   struct Rests {
     int32_t id;
@@ -70,7 +72,7 @@ class Masks {
   };
   struct Local {
     TokenSet accepted;
-    Rests rests;
+    const Rests* rests = nullptr;
     bool is_open = false;  // too many rests; the other members are void
   };
   // Bytes of `first` lead to `onto`, which stays where it is over `rest`, a larger alphabet.
@@ -78,7 +80,15 @@ class Masks {
     Alphabet first, rest;
     int32_t onto = kNone;
   };
+  struct Worth {
+    int first, alphabet;  // bytes that a base begins with, and is over
+    int32_t below;        // nodes below one with a base
+    size_t rests;
+  };
   struct Walk;
+  static Worth worth_of(const Vocabulary& vocabulary);
+  size_t most_rests(int depth) const;
+  const Rests* intern(std::vector<Rest> list);
   static uint64_t key(int32_t rests, int32_t other) {
     return static_cast<uint64_t>(rests) << 32 | static_cast<uint32_t>(other);
   }
@@ -106,7 +116,9 @@ class Masks {
   std::unordered_map<int32_t, Base> bases_;
   std::vector<std::unique_ptr<TokenSet>> edge_sets_;
   Rests everything_{0, {}};  // whole tokens
-  int32_t num_rests_ = 1;
+  std::deque<Rests> all_rests_;
+  std::unordered_multimap<uint64_t, const Rests*> rests_by_hash_;
+  Worth worth_;
 };
 
 // Writes a mask: [num_words]. False if every one of the vocabulary's tokens is allowed.

@@ -142,6 +142,27 @@ void Vocabulary::index() {
   fingerprint_ = checksum(save());
 }
 
+// By byte, and of each byte those with nothing below last.
+void Vocabulary::sort_exits(Within& table, std::vector<int32_t> exits) const {
+  const auto& nodes = trie_.nodes;
+  const auto rank = [&](int32_t i) { return 2 * nodes[i].byte + (nodes[i].size == 1); };
+  std::stable_sort(exits.begin(), exits.end(),
+                   [&](int32_t a, int32_t b) { return rank(a) < rank(b); });
+  size_t k = 0;
+  for (int b = 0; b < 256; ++b) {
+    table.first_exit[b] = static_cast<int32_t>(k);
+    table.first_token[b] = static_cast<int32_t>(table.tokens.size());
+    while (k < exits.size() && rank(exits[k]) == 2 * b) ++k;
+    table.first_leaf[b] = static_cast<int32_t>(k);
+    for (; k < exits.size() && rank(exits[k]) == 2 * b + 1; ++k)
+      table.tokens.insert(table.tokens.end(), trie_.tokens.begin() + nodes[exits[k]].first,
+                          trie_.tokens.begin() + nodes[exits[k] + 1].first);
+  }
+  table.first_exit[256] = static_cast<int32_t>(k);
+  table.first_token[256] = static_cast<int32_t>(table.tokens.size());
+  table.exits = std::move(exits);
+}
+
 std::shared_ptr<const Vocabulary::Within> Vocabulary::within(int32_t node, const Alphabet& first,
                                                              const Alphabet& rest) const {
   const std::lock_guard lock(mutex_);
@@ -156,7 +177,7 @@ std::shared_ptr<const Vocabulary::Within> Vocabulary::within(int32_t node, const
     int32_t begin;  // the depth at which the character begins
   };
   std::vector<Place> places(trie_.max_depth + 1, {0, top});
-  std::vector<std::pair<uint8_t, int32_t>> exits;
+  std::vector<int32_t> exits;
   for (int32_t i = node + 1; i < end;) {
     const TokenTrie::Node& n = nodes[i];
     const bool is_first = n.depth == top + 1;
@@ -167,7 +188,7 @@ std::shared_ptr<const Vocabulary::Within> Vocabulary::within(int32_t node, const
       if (at.utf8 != 0)
         made->cuts.push_back({i, at.begin});
       else if (!is_first)
-        exits.push_back({n.byte, i});
+        exits.push_back(i);
       i += n.size;
       continue;
     }
@@ -183,12 +204,7 @@ std::shared_ptr<const Vocabulary::Within> Vocabulary::within(int32_t node, const
     for (const int32_t t : made->ids) set_bit(made->bits.data(), t);
     made->ids = {};
   }
-  std::sort(exits.begin(), exits.end());
-  for (const auto& [byte, exit] : exits) {
-    made->exits.push_back(exit);
-    ++made->first_exit[byte + 1];
-  }
-  for (int b = 0; b < 256; ++b) made->first_exit[b + 1] += made->first_exit[b];
+  sort_exits(*made, std::move(exits));
   return known = std::move(made);
 }
 

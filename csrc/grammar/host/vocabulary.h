@@ -50,7 +50,10 @@ class Vocabulary {
     Bits bits;                 // the tokens, or none where they are
     std::vector<int32_t> ids;  // few
     std::vector<int32_t> exits;
+    std::vector<int32_t> tokens;            // of exits with nothing below, which come last
     std::array<int32_t, 257> first_exit{};  // of a byte, in `exits`
+    std::array<int32_t, 256> first_leaf{};  // of those with nothing below
+    std::array<int32_t, 257> first_token{};
     std::vector<Cut> cuts;
   };
   // Remembered, for a while: grammars ask for the same ones.
@@ -64,6 +67,7 @@ class Vocabulary {
   Vocabulary() = default;
   void add_entry(std::string_view entry, Spelling spelling);
   void index();
+  void sort_exits(Within& table, std::vector<int32_t> exits) const;
   std::string text_;
   std::vector<int64_t> begin_;  // [size + 1], into text_
   int32_t size_ = 0;
