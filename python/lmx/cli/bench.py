@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
 def _time(model: LayeredModel, prompt_tokens: int, new_tokens: int) -> tuple[float, float]:
     """Return the seconds until the first token, and those of ``new_tokens`` more."""
     no_end = Sampling(logit_bias=dict.fromkeys(model.eos_ids, -math.inf))
-    engine = Engine(model, max_new_tokens=new_tokens + 1, sampling=no_end)
+    engine = Engine(model, max_new_tokens=new_tokens + 1, sampling=no_end, max_seqs=1)
     engine.add([i % model.vocab_size for i in range(prompt_tokens)])
     started = time.perf_counter()
     for _ in range(-(-prompt_tokens // GRID)):
