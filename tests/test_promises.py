@@ -94,7 +94,10 @@ def test_thread_count_changes_nothing(op, threads):
 
 @pytest.mark.parametrize("op", DEVICE_OPS)
 def test_backends_agree(op):
-    """Bit for bit; where sums are a tensor core's, within a rounding of the result and the sum."""
+    """Bit for bit; where sums are a tensor core's, within a rounding of the result and the sum.
+
+    Attention rounds its weights too, and a score that differs in its last bit may turn one.
+    """
     others = [b for b in BACKENDS if b != "cpu"]
     if not others:
         pytest.skip("the SIMT harness was not built: no CUDA headers")
@@ -107,8 +110,9 @@ def test_backends_agree(op):
                 continue
             for a, b in zip(ours, theirs, strict=True):
                 assert a.dtype == b.dtype
-                rtol = 2 * torch.finfo(a.dtype).eps if a.is_floating_point() else 0
-                torch.testing.assert_close(b, a, rtol=rtol, atol=1e-4, equal_nan=True)
+                eps = torch.finfo(a.dtype).eps if a.is_floating_point() else 0
+                atol = max(1e-4, eps) if op == "attention_paged" else 1e-4
+                torch.testing.assert_close(b, a, rtol=2 * eps, atol=atol, equal_nan=True)
 
 
 def digest() -> str:

@@ -45,6 +45,11 @@ struct Shape {
   static_assert(kKeys % 32 == 0 && kChunk % kKeys == 0 && kThreads >= kKeys && kThreads >= kRows);
 };
 
+// Of a row, over the chunks so far.
+struct Total {
+  float top, weight;
+};
+
 template <typename S>
 struct alignas(128) AttendShared {
   char query[S::kRows * S::kPitch];
@@ -53,6 +58,7 @@ struct alignas(128) AttendShared {
   KeyTile<S::kKeys> tile[2];
   Work work;
   Row row[S::kRows];
+  Total total[2][S::kThreads];  // of each thread alone
   float largest[S::kParts][S::kRows];
   float sum[4][S::kRows];
 };
@@ -62,10 +68,9 @@ struct MaxNan {
   __device__ float operator()(float a, float b) const { return ptx::max_nan(a, b); }
 };
 
-// Sums of one of the two rows that a thread has elements of, over a chunk and over all.
+// Of one of the two rows that a thread has elements of, over a chunk.
 struct Sums {
   float top, scale;  // scale: what they are multiplied with before a tile is added
-  float total_top, total_weight;
 };
 
 template <typename T, int kDim, int kTileRows>
@@ -87,6 +92,7 @@ struct Attend {
   }
   __device__ __forceinline__ static int row_of(int h) { return warp_row() + lane() / 4 + 8 * h; }
   __device__ __forceinline__ static int warp_column() { return part() * S::kColumnBlocks * 8; }
+  __device__ __forceinline__ Total& total_of(int h) const { return shared.total[h][threadIdx.x]; }
   __device__ __forceinline__ int group() const { return p.num_heads / p.num_kv_heads; }
 
   __device__ __forceinline__ int head_of(int64_t index) const {
@@ -97,7 +103,7 @@ struct Attend {
       : p(params), shared(memory), work(memory.work) {
     if (threadIdx.x < S::kRows) open_row(threadIdx.x);
 #pragma unroll
-    for (Sums& s : sums) s.total_top = -INFINITY, s.total_weight = 0.f;
+    for (int h = 0; h < 2; ++h) total_of(h) = {-INFINITY, 0.f};
     fill(total, 0.f);
     clear_chunk();
   }
@@ -123,15 +129,15 @@ struct Attend {
   }
 
   // ---- loads ---------------------------------------------------------------------------------
-  __device__ __forceinline__ int64_t next(int64_t tile) const {
+  __device__ __forceinline__ int next(int64_t tile) const {
     return next_tile<S::kKeys>(p, work, tile);
   }
-  __device__ __forceinline__ KeyPlace find_key(int64_t tile) const {
+  __device__ __forceinline__ KeyPlace find_key(int tile) const {
     if (tile >= work.end_tile || threadIdx.x >= S::kKeys) return {};
     return locate<T>(p, work.s, work.unit.b, work.unit.head, work.keys,
-                     tile * S::kKeys + threadIdx.x);
+                     int64_t{tile} * S::kKeys + threadIdx.x);
   }
-  __device__ __forceinline__ void put_tile(int which, int64_t tile, const KeyPlace& key) const {
+  __device__ __forceinline__ void put_tile(int which, int tile, const KeyPlace& key) const {
     if (threadIdx.x == 0) shared.tile[which].index = tile;
     if (threadIdx.x < S::kKeys) put(shared.tile[which], key);
   }
@@ -298,10 +304,10 @@ struct Attend {
     }
 #pragma unroll
     for (int h = 0; h < 2; ++h) {
-      Sums& r = sums[h];
-      const Rescale c = rescale(r.total_top, r.top);
-      r.total_top = c.top;
-      r.total_weight = r.total_weight * c.a + (sum[h][0] + sum[h][1] + sum[h][2] + sum[h][3]) * c.b;
+      Total& all = total_of(h);
+      const Rescale c = rescale(all.top, sums[h].top);
+      all.top = c.top;
+      all.weight = all.weight * c.a + (sum[h][0] + sum[h][1] + sum[h][2] + sum[h][3]) * c.b;
 #pragma unroll
       for (int j = 0; j < S::kColumnBlocks; ++j)
 #pragma unroll
@@ -313,7 +319,7 @@ struct Attend {
   // The total of the keys.
   __device__ __forceinline__ void run() {
     constexpr int kTiles = kChunk / S::kKeys;  // of a chunk
-    int64_t tile = next(work.keys.begin / S::kKeys);
+    int tile = next(work.keys.begin / S::kKeys);
     put_tile(0, tile, find_key(tile));
     if (tile < work.end_tile) tile = next(tile + 1);
     put_tile(1, tile, find_key(tile));
@@ -322,7 +328,7 @@ struct Attend {
 #pragma unroll
     for (int i = 0; i < S::kStages - 1; ++i) load(i);
     for (int which = 0;; which ^= 1) {
-      const int64_t now = shared.tile[which].index;
+      const int now = shared.tile[which].index;
       if (now >= work.end_tile) break;
       float x[S::kKeyBlocks][4];
       const char* stored = next_item();
@@ -332,7 +338,7 @@ struct Attend {
         weigh(x);
       }
       stored = next_item();
-      const int64_t after = shared.tile[which ^ 1].index;
+      const int after = shared.tile[which ^ 1].index;
       tile = after < work.end_tile ? next(after + 1) : after;
       const KeyPlace key = find_key(tile);
       if (seen) add_values(stored);
@@ -355,7 +361,7 @@ struct Attend {
       if (shared.row[row_of(h)].token < 0) continue;
       const int r = row_of(h);
       if (part() == 0 && lane() % 4 == 0)
-        rest[2 * r] = sums[h].total_top, rest[2 * r + 1] = sums[h].total_weight;
+        rest[2 * r] = total_of(h).top, rest[2 * r + 1] = total_of(h).weight;
 #pragma unroll
       for (int j = 0; j < S::kColumnBlocks; ++j) {
         float* to = values + r * kDim + warp_column() + first_column<T>(j);
@@ -370,7 +376,7 @@ struct Attend {
       if (r.token < 0) continue;
       const int64_t at =
           (work.s.first_q + r.token) * p.num_heads + head_of(work.first_row + row_of(h));
-      const Finish f = finish(sums[h].total_top, sums[h].total_weight);
+      const Finish f = finish(total_of(h).top, total_of(h).weight);
       if (part() == 0 && lane() % 4 == 0) p.lse[at] = f.lse;
 #pragma unroll
       for (int j = 0; j < S::kColumnBlocks; ++j) {
@@ -391,7 +397,7 @@ __global__ void __launch_bounds__(Shape<T, kDim, kTileRows>::kThreads,
   using S = Shape<T, kDim, kTileRows>;
   auto& shared = shared_memory<AttendShared<S>>();
   Unit unit;
-  for (int64_t i = blockIdx.x; find_unit(p, split, i, unit); i += gridDim.x) {
+  for (int64_t i = blockIdx.x; find_unit(p, split, i, unit);) {
     if (threadIdx.x < 32) open_work<S::kRows, S::kKeys>(p, split, unit, shared.work);
     __syncthreads();
     if (shared.work.exists) {
@@ -402,6 +408,7 @@ __global__ void __launch_bounds__(Shape<T, kDim, kTileRows>::kThreads,
       else
         tile.write_results();
     }
+    i = shared.work.unit.index + gridDim.x;
     __syncthreads();
   }
 }

@@ -36,7 +36,7 @@ __device__ __forceinline__ void copy_rows(char* to, int bytes, const RowAt& row)
 template <int kKeys>
 struct KeyTile {
   static constexpr int kWords = kKeys / 32;
-  int64_t index;
+  int32_t index;
   const char *key[kKeys], *value[kKeys];  // rows; null: no key, or a dead one
   int32_t pos[kKeys];
   uint32_t live[kWords], kept[kWords];  // bits: not null; key_keep, all ones without

@@ -17,7 +17,7 @@ LMX_HD Chunks chunks_of(KeyRange keys) {
 
 // A tile of rows that read one key head, and all their keys or one chunk.
 struct Unit {
-  int64_t b, head, tile, chunk;
+  int64_t index, b, head, tile, chunk;
 };
 
 __device__ __forceinline__ const int32_t* valid_of(const PagedParams& p) {
@@ -29,6 +29,7 @@ __device__ __forceinline__ const int32_t* valid_of(const PagedParams& p) {
 __device__ __forceinline__ bool find_unit(const PagedParams& p, const Split& split, int64_t index,
                                           Unit& unit) {
   const int lane = threadIdx.x % 32;
+  const int64_t whole = index;
   for (int64_t first = 0; first < p.num_seqs; first += 32) {
     int64_t tiles = 0, count = 0;
     if (first + lane < p.num_seqs && valid_of(p)[first + lane]) {
@@ -52,7 +53,7 @@ __device__ __forceinline__ bool find_unit(const PagedParams& p, const Split& spl
     const int owner = __ffs(static_cast<int>(__ballot_sync(~0u, index < end))) - 1;
     const int64_t local = index - __shfl_sync(~0u, end - count, owner);
     tiles = __shfl_sync(~0u, tiles, owner);
-    unit.b = first + owner;
+    unit.index = whole, unit.b = first + owner;
     unit.tile = local % tiles;
     unit.head = local / tiles % p.num_kv_heads;
     unit.chunk = local / tiles / p.num_kv_heads;
@@ -68,7 +69,7 @@ struct Work {
   Sequence s;
   int64_t first_row, end_row;  // of the sequence's rows that read the key head
   KeyRange keys;
-  int64_t end_tile;        // of keys
+  int32_t end_tile;        // of keys
   int32_t least, largest;  // positions of rows
   bool exists;             // false: the rows' keys end before this chunk
 };
@@ -97,8 +98,9 @@ __device__ __forceinline__ void open_work(const PagedParams& p, const Split& spl
   }
   least = __reduce_min_sync(kFullWarp, least), largest = __reduce_max_sync(kFullWarp, largest);
   if (lane == 0)
-    to = {unit,  s,       first_row, end_row, keys, ceil_div<int64_t>(keys.end, kKeys),
-          least, largest, exists};
+    to = {unit,    s,       first_row,
+          end_row, keys,    static_cast<int32_t>(ceil_div<int64_t>(keys.end, kKeys)),
+          least,   largest, exists};
 }
 
 // Whether the token of this thread sees some fresh key of the tile that starts at key `first`.
@@ -117,7 +119,7 @@ __device__ __forceinline__ bool sees_some(const PagedParams& p, const Work& w, i
 
 // The first tile of keys from `tile` on that some row may see; all threads of the block call.
 template <int kKeys>
-__device__ __forceinline__ int64_t next_tile(const PagedParams& p, const Work& w, int64_t tile) {
+__device__ __forceinline__ int next_tile(const PagedParams& p, const Work& w, int64_t tile) {
   while (tile < w.end_tile) {
     const int64_t first = tile * kKeys, border = w.s.num_slots / kKeys;
     const int64_t last = (first + kKeys < w.keys.end ? first + kKeys : w.keys.end) - 1;
@@ -128,11 +130,11 @@ __device__ __forceinline__ int64_t next_tile(const PagedParams& p, const Work& w
       else if (p.window >= 0 && w.least - last >= p.window && first >= p.num_sinks)
         next = min((w.least - p.window + 1) / kKeys, border);
       else
-        return tile;
+        return static_cast<int>(tile);
     } else if (first >= w.s.num_slots && p.ancestors) {
-      if (__syncthreads_or(sees_some<kKeys>(p, w, first))) return tile;
+      if (__syncthreads_or(sees_some<kKeys>(p, w, first))) return static_cast<int>(tile);
     } else {
-      return tile;
+      return static_cast<int>(tile);
     }
     tile = tile + 1 > next ? tile + 1 : next;
   }
@@ -161,7 +163,8 @@ template <int kKeys>
 __device__ __forceinline__ uint32_t sight(const PagedParams& p, const Work& w,
                                           const KeyTile<kKeys>& tile, int first, const Row& row) {
   if (row.token < 0) return 0;
-  const int64_t fresh = tile.index * kKeys + first - w.s.num_slots;  // of bit 0; may be below 0
+  const int64_t fresh =
+      int64_t{tile.index} * kKeys + first - w.s.num_slots;  // of bit 0; may be below 0
   const uint32_t live = tile.live[first / 32];
   if (fresh <= -32) return live;
   uint32_t sees = ~0u, kept = tile.kept[first / 32];
