@@ -58,7 +58,8 @@ def test_likeliest_templates_are_each_the_start_of_the_next():
     values = [1.0]
     for parent, rank in zip(large.parents.tolist()[1:], large.ranks.tolist()[1:], strict=True):
         values.append(values[parent] * tree.template.RANK_PROBABILITIES[rank])
-    assert values == sorted(values, reverse=True)
+    pairs = zip(values, values[1:], strict=False)
+    assert all(b <= a * (1 + 1e-9) for a, b in pairs)  # equal ones may differ by rounding
     assert tree.from_chain(3).paths == [(), (0,), (0, 0), (0, 0, 0)]
 
 
