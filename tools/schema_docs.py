@@ -1,6 +1,7 @@
-"""Write the table of JSON Schema's keywords in docs/grammar.md from the rows that the tests hold."""
+"""Write docs/grammar.md's table of JSON Schema's keywords from the rows that the tests hold."""
 
 import sys
+from importlib import import_module
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -10,8 +11,7 @@ BEGIN, END = "<!-- keywords: tools/schema_docs.py -->\n", "<!-- end -->\n"
 def main() -> int:
     """Replace what stands between the marks."""
     sys.path.insert(0, str(ROOT / "tests"))
-    from grammar.schema_rows import table
-
+    table = import_module("grammar.schema_rows").table
     path = ROOT / "docs" / "grammar.md"
     before, _, rest = path.read_text(encoding="utf-8").partition(BEGIN)
     _, _, after = rest.partition(END)

@@ -148,7 +148,6 @@ class grammar:
     def schema_grammar(text: str, options: grammar.SchemaOptions) -> grammar.Grammar: ...
     @staticmethod
     def explain_schema(text: str, options: grammar.SchemaOptions) -> list[str]: ...
-
     @staticmethod
     def structural_tag(
         text: str, options: grammar.SchemaOptions, token_of: Callable[[str], int]

@@ -265,7 +265,9 @@ def test_the_page_shows_the_rows():
 def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     good, bad = tmp_path / "good.json", tmp_path / "bad.json"
     good.write_text('{"type": "object", "required": ["a"]}', encoding="utf-8")
-    bad.write_text('{"items": {"uniqueItems": true}, "not": {"uniqueItems": true}}', encoding="utf-8")
+    bad.write_text(
+        '{"items": {"uniqueItems": true}, "not": {"uniqueItems": true}}', encoding="utf-8"
+    )
     assert main(["grammar", "check", str(good), "--text", '{"a": 1}']) == 0
     assert main(["grammar", "check", str(good), "--text", "{}"]) == 1
     assert main(["grammar", "check", str(bad)]) == 1

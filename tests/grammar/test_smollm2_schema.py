@@ -16,8 +16,12 @@ YEAR = {"type": "integer", "minimum": 1000, "maximum": 2100}
 
 
 def bounded(properties: dict[str, Any]) -> dict[str, Any]:
-    required = list(properties)
-    return {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": list(properties),
+        "additionalProperties": False,
+    }
 
 
 SCHEMAS = (

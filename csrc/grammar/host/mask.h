@@ -90,6 +90,7 @@ class Masks {
   void walk_rest(Rest rest, int32_t from, Walk& w);
   void walk_below(int32_t begin, int32_t end, Walk& w);
   bool enter(int32_t node, Walk& w);
+  bool enter_counted(int32_t from, Walk& w);
   void leave(int32_t node, const Base& base, const Vocabulary::Within& table, Walk& w);
   const Base& base_of(int32_t from);
   Base find_base(int32_t from);

@@ -154,9 +154,10 @@ std::shared_ptr<const Vocabulary::Within> Vocabulary::within(int32_t node, const
   struct Place {
     int utf8;       // the reader's state
     int32_t begin;  // the depth at which the character begins
+    uint16_t chars;  // that have begun
   };
-  std::vector<Place> places(trie_.max_depth + 1, {0, top});
-  std::vector<std::pair<uint8_t, int32_t>> exits;
+  std::vector<Place> places(trie_.max_depth + 1, {0, top, 0});
+  std::vector<std::tuple<uint8_t, int32_t, uint16_t>> exits;
   for (int32_t i = node + 1; i < end;) {
     const TokenTrie::Node& n = nodes[i];
     const bool is_first = n.depth == top + 1;
@@ -167,24 +168,46 @@ std::shared_ptr<const Vocabulary::Within> Vocabulary::within(int32_t node, const
       if (at.utf8 != 0)
         made->cuts.push_back({i, at.begin});
       else if (!is_first)
-        exits.push_back({n.byte, i});
+        exits.push_back({n.byte, i, at.chars});
       i += n.size;
       continue;
     }
     const bool is_whole = at.utf8 == 0 && rest.covers(trie_.content[i]);
-    places[n.depth] = {after, at.begin};
+    const auto chars = static_cast<uint16_t>(at.chars + (at.utf8 == 0));
+    places[n.depth] = {after, at.begin, chars};
     const int32_t next = is_whole ? i + n.size : i + 1;
     for (int32_t k = n.first; k < nodes[next].first; ++k)
       set_bit(made->bits.data(), trie_.tokens[k]);
     i = next;
   }
   std::sort(exits.begin(), exits.end());
-  for (const auto& [byte, exit] : exits) {
+  for (const auto& [byte, exit, chars] : exits) {
     made->exits.push_back(exit);
+    made->exit_chars.push_back(chars);
     ++made->first_exit[byte + 1];
   }
   for (int b = 0; b < 256; ++b) made->first_exit[b + 1] += made->first_exit[b];
   return known = std::move(made);
+}
+
+std::shared_ptr<const Bits> Vocabulary::within_chars(const Alphabet& alphabet, int32_t most) const {
+  const auto all = within(0, alphabet, alphabet);
+  const std::lock_guard lock(mutex_);
+  if (by_chars_.empty())
+    for (int32_t t = 0; t < size_; ++t) {
+      const std::string_view text = bytes(t);
+      const auto chars = static_cast<size_t>(
+          std::count_if(text.begin(), text.end(), [](char c) { return (c & 0xC0) != 0x80; }));
+      if (chars >= by_chars_.size()) by_chars_.resize(chars + 1);
+      by_chars_[chars].push_back(t);
+    }
+  if (within_chars_.size() >= kMaxWithin) within_chars_.clear();
+  auto& known = within_chars_[{alphabet, most}];
+  if (known) return known;
+  auto bits = std::make_shared<Bits>(all->bits);
+  for (size_t chars = static_cast<size_t>(most) + 1; chars < by_chars_.size(); ++chars)
+    for (const int32_t t : by_chars_[chars]) (*bits)[t >> 5] &= ~(1u << (t & 31));
+  return known = std::move(bits);
 }
 
 size_t Vocabulary::memory_bytes() const {
