@@ -144,7 +144,11 @@ def test_xgrammar_schemas_and_tags():
         matcher = xgr.GrammarMatcher(compiled, terminate_without_stop_token=False)
         return matcher.accept_string(text) and matcher.is_completed()
 
-    schema = {"type": "object", "properties": {"a": {"type": "integer"}, "b": {}}, "required": ["a"]}
+    schema = {
+        "type": "object",
+        "properties": {"a": {"type": "integer"}, "b": {}},
+        "required": ["a"],
+    }
     compiled = compiler.compile_json_schema(schema)
     assert accepts(compiled, '{"a" :1}') and not accepts(compiled, '{"a": 1, "c": 2}')
     assert accepts(compiler.compile_json_schema(schema, strict_mode=False), '{"a": 1, "c": 2}')

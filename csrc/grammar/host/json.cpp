@@ -165,7 +165,8 @@ class Reader {
     const char c = peek();
     ++i_;
     constexpr std::string_view kFrom = "\"\\/bfnrt", kTo = "\"\\/\b\f\n\r\t";
-    if (const size_t k = kFrom.find(c); c && k != std::string_view::npos) return void(out += kTo[k]);
+    if (const size_t k = kFrom.find(c); c && k != std::string_view::npos)
+      return void(out += kTo[k]);
     if (c != 'u') {
       --i_;
       fail("an escape");

@@ -89,7 +89,8 @@ class Fragment {
     std::vector<bool> ends(size());
     std::vector<int32_t> queue;
     for (size_t r = 0; r < p_.rules.size(); ++r)
-      if (is_made(r)) ends[local(p_.rules[r].final)] = true, queue.push_back(p_.rules[r].final - s0_);
+      if (is_made(r))
+        ends[local(p_.rules[r].final)] = true, queue.push_back(p_.rules[r].final - s0_);
     while (!queue.empty()) {
       const int32_t s = queue.back();
       queue.pop_back();
@@ -128,7 +129,8 @@ class Fragment {
       for (size_t i = size(); i-- > 0;) {
         std::bitset<256> first = first_[i];
         bool ends = ends_[i];
-        for (const int32_t to : state(i).empty) first |= first_[local(to)], ends |= ends_[local(to)];
+        for (const int32_t to : state(i).empty)
+          first |= first_[local(to)], ends |= ends_[local(to)];
         for (const CallEdge& e : state(i).calls) first |= first_of(e.rule);
         changes |= first != first_[i] || ends != ends_[i];
         first_[i] = first;

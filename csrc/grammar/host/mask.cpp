@@ -246,8 +246,8 @@ bool Masks::enter_counted(int32_t from, Walk& w) {
       walk(table->exits[k], nodes[table->exits[k]].depth - 1, table->exit_chars[k]);
   }
   for (const auto& cut : table->cuts) {
-    const std::string_view path = vocabulary_.bytes(
-        vocabulary_.trie().tokens[nodes[cut.node].first]);
+    const std::string_view path =
+        vocabulary_.bytes(vocabulary_.trie().tokens[nodes[cut.node].first]);
     const auto chars = std::count_if(path.begin(), path.begin() + cut.begin,
                                      [](char c) { return (c & 0xC0) != 0x80; });
     walk(cut.node, cut.begin, static_cast<int32_t>(chars));

@@ -68,7 +68,7 @@ class RuleSource;
 
 struct Program {
   std::vector<NfaState> nfa;
-  std::deque<ProgramRule> rules;  // references stay valid
+  std::deque<ProgramRule> rules;       // references stay valid
   std::shared_ptr<RuleSource> source;  // of rules without a start; null: there are none
   std::vector<TokenSetSpec> token_sets;
   int32_t root = 0;

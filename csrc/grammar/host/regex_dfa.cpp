@@ -275,7 +275,7 @@ class Builder {
     settle({}, {start_}, behind, first);
     intern(first, std::move(behind));
     // a backstop, in time of this thread: a loaded machine changes no result
-  const auto deadline = thread_time() + kMaxTime;
+    const auto deadline = thread_time() + kMaxTime;
     for (size_t i = 0; i < macros_.size(); ++i) {
       if (thread_time() > deadline)
         throw GrammarLimitError("regex: a pattern with assertions takes more than 5 seconds");

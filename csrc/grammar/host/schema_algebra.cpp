@@ -6,8 +6,8 @@
 
 namespace lmx::grammar {
 namespace {
-constexpr size_t kMaxProducts = 256;      // sets of a type that an intersection makes
-constexpr size_t kMaxPairs = 500000;      // of oneOf's branches that are compared
+constexpr size_t kMaxProducts = 256;  // sets of a type that an intersection makes
+constexpr size_t kMaxPairs = 500000;  // of oneOf's branches that are compared
 
 template <typename Set>
 void simplify(std::vector<Set>& sets) {  // one that is free holds all others
@@ -108,8 +108,9 @@ std::vector<ObjectSet> SchemaModel::complement(const ObjectSet& a) {
   std::vector<ObjectSet> out;
   for (const auto& source : a.sources) {
     if (!source->patterns.empty() || source->additional != kTrueNode)
-      throw Refusal{"the complement of an object with additionalProperties, patternProperties or "
-                    "propertyNames is not expressible"};
+      throw Refusal{
+          "the complement of an object with additionalProperties, patternProperties or "
+          "propertyNames is not expressible"};
     for (const auto& [name, node] : source->properties) {
       if (node == kTrueNode) continue;
       auto wrong = std::make_shared<ObjectSource>();
@@ -144,7 +145,8 @@ std::vector<ArraySet> SchemaModel::complement(const ArraySet& a) {
     if (source.items == kFalseNode)
       out.push_back({.min = before + 1});
     else if (before == 0)
-      out.push_back({.contains = {{node_not(source.items, *current_, current_keyword_), 1, kUnbounded}}});
+      out.push_back(
+          {.contains = {{node_not(source.items, *current_, current_keyword_), 1, kUnbounded}}});
     else
       throw Refusal{"the complement of items after prefixItems is not expressible"};
   }
@@ -172,8 +174,8 @@ Shape SchemaModel::complement(const Shape& a) {
 
 // ---- oneOf -------------------------------------------------------------------------------------
 template <typename Set>
-void SchemaModel::exactly_one_of(const std::vector<Shape>& shapes,
-                                 std::vector<Set> Shape::* member, Shape& out) {
+void SchemaModel::exactly_one_of(const std::vector<Shape>& shapes, std::vector<Set> Shape::* member,
+                                 Shape& out) {
   size_t pairs = 0;
   for (size_t i = 0; i < shapes.size(); ++i)
     for (const Set& set : shapes[i].*member) {

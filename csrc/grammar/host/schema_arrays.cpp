@@ -38,7 +38,8 @@ ExprPtr SchemaWriter::array_in_order(const ArrayPlan& plan, int depth) {
   const ExprPtr end = close(']', depth), separator = comma(depth);
   const bool has_items = plan.items >= 0;
   const int64_t most = plan.max == kUnbounded ? -1 : plan.max;
-  if (plan.min == 0) add(0, 1, has_gaps() ? sequence({literal("["), gap(), literal("]")}) : literal("[]"));
+  if (plan.min == 0)
+    add(0, 1, has_gaps() ? sequence({literal("["), gap(), literal("]")}) : literal("[]"));
   if (most == 0) return choice(parts);
   add(0, s(0), open('[', depth));
   // One by one up to the last item of the prefix, and at least one.
@@ -162,8 +163,8 @@ ExprPtr SchemaWriter::elements_after(int id, int depth, const std::vector<int64_
     more.push_back(sequence({item, rule_ref(rule_of(Kind::elements, id, depth, next))}));
   const bool has_lines = model_.options().indent >= 0;
   if (!more.empty()) {
-    const ExprPtr before = !is_first   ? comma(depth)
-                           : has_lines ? line(depth + 1)
+    const ExprPtr before = !is_first    ? comma(depth)
+                           : has_lines  ? line(depth + 1)
                            : has_gaps() ? gap()
                                         : literal("");
     out.push_back(sequence({before, choice(std::move(more))}));

@@ -8,7 +8,8 @@ namespace {
 int draft_of(const Json& root) {
   const Json* uri = root.find("$schema");
   if (!uri) return 2020;
-  if (!uri->is(Json::Kind::string)) throw UnsupportedSchemaError("#/$schema: $schema: expected a string");
+  if (!uri->is(Json::Kind::string))
+    throw UnsupportedSchemaError("#/$schema: $schema: expected a string");
   constexpr std::pair<const char*, int> kDrafts[] = {
       {"draft-04", 4}, {"draft-06", 6}, {"draft-07", 7}, {"2019-09", 2019}, {"2020-12", 2020}};
   for (const auto& [name, draft] : kDrafts)
@@ -17,8 +18,8 @@ int draft_of(const Json& root) {
       return draft;
   if (uri->text == "http://json-schema.org/schema#" || uri->text == "http://json-schema.org/schema")
     return 2020;
-  throw UnsupportedSchemaError("#/$schema: $schema: expected draft 4, 6, 7, 2019-09 or 2020-12, got \"" +
-                               uri->text + "\"");
+  throw UnsupportedSchemaError(
+      "#/$schema: $schema: expected draft 4, 6, 7, 2019-09 or 2020-12, got \"" + uri->text + "\"");
 }
 
 // RFC 3986, section 5.2, for what schemas use: absolute URIs, absolute and relative paths.
@@ -45,14 +46,15 @@ std::string joined(const std::string& base, const std::string& reference) {
 
 std::pair<std::string, std::string> split(const std::string& uri) {
   const size_t hash = uri.find('#');
-  return hash == std::string::npos
-             ? std::pair{uri, std::string()}
-             : std::pair{uri.substr(0, hash), uri.substr(hash + 1)};
+  return hash == std::string::npos ? std::pair{uri, std::string()}
+                                   : std::pair{uri.substr(0, hash), uri.substr(hash + 1)};
 }
 
 std::string percent_decoded(const std::string& s) {
   const auto hex = [](char c) {
-    return c >= '0' && c <= '9' ? c - '0' : (c | 32) >= 'a' && (c | 32) <= 'f' ? (c | 32) - 'a' + 10 : -1;
+    return c >= '0' && c <= '9'                 ? c - '0'
+           : (c | 32) >= 'a' && (c | 32) <= 'f' ? (c | 32) - 'a' + 10
+                                                : -1;
   };
   std::string out;
   for (size_t i = 0; i < s.size(); ++i) {
@@ -131,8 +133,8 @@ SchemaDocument::SchemaDocument(std::string_view text, const SchemaOptions& optio
 
 // `is_map`: its members are schemas by name, not keywords.
 void SchemaDocument::index(const Json& value, std::string base, bool is_map) {
-  constexpr std::string_view kMaps[] = {"properties", "patternProperties", "$defs", "definitions",
-                                        "dependentSchemas", "dependencies"};
+  constexpr std::string_view kMaps[] = {"properties",  "patternProperties", "$defs",
+                                        "definitions", "dependentSchemas",  "dependencies"};
   constexpr std::string_view kData[] = {"enum", "const", "default", "examples", "example"};
   if (value.is(Json::Kind::object) && !is_map) {
     const auto text = [&](const char* key) {
@@ -157,7 +159,8 @@ void SchemaDocument::index(const Json& value, std::string base, bool is_map) {
   for (size_t i = 0; i < value.items.size(); ++i) {
     const std::string_view key = value.keys.empty() ? "" : std::string_view(value.keys[i]);
     const bool is_keyword = !value.keys.empty() && !is_map;
-    if (is_keyword && std::find(std::begin(kData), std::end(kData), key) != std::end(kData)) continue;
+    if (is_keyword && std::find(std::begin(kData), std::end(kData), key) != std::end(kData))
+      continue;
     index(value.items[i], base,
           is_keyword && std::find(std::begin(kMaps), std::end(kMaps), key) != std::end(kMaps));
   }
@@ -172,9 +175,10 @@ const Json& SchemaDocument::resolve(const Json& schema, const std::string& refer
   const auto [uri, fragment] = split(joined(base_of(schema), reference));
   const auto resource = resources_.find(reference.starts_with('#') ? base_of(schema) : uri);
   if (resource == resources_.end())
-    throw Refusal{"\"" + reference + "\" is outside of this document: pass it as registry={uri: schema}"};
-  const std::string decoded = percent_decoded(
-      reference.starts_with('#') ? reference.substr(1) : fragment);
+    throw Refusal{"\"" + reference +
+                  "\" is outside of this document: pass it as registry={uri: schema}"};
+  const std::string decoded =
+      percent_decoded(reference.starts_with('#') ? reference.substr(1) : fragment);
   const Json* found = resource->second;
   if (decoded.starts_with('/')) {
     found = at_pointer(*found, decoded);
@@ -188,14 +192,16 @@ const Json& SchemaDocument::resolve(const Json& schema, const std::string& refer
   return *found;
 }
 
-const Json& SchemaDocument::resolve_dynamic(const Json& schema, const std::string& reference) const {
+const Json& SchemaDocument::resolve_dynamic(const Json& schema,
+                                            const std::string& reference) const {
   const auto name = dynamic_.find(split(reference).second);
   if (name != dynamic_.end() && name->second > 1)
     throw Refusal{"\"" + reference + "\" may be overridden: it is anchored more than once"};
   return resolve(schema, reference);
 }
 
-const Json& SchemaDocument::resolve_recursive(const Json& schema, const std::string& reference) const {
+const Json& SchemaDocument::resolve_recursive(const Json& schema,
+                                              const std::string& reference) const {
   if (num_recursive_ > 1) throw Refusal{"\"" + reference + "\" may be overridden"};
   return resolve(schema, reference);
 }

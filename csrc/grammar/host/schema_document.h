@@ -35,7 +35,7 @@ class SchemaDocument {
   std::vector<std::string> bases_;  // by document
   int draft_ = 2020;
   std::unordered_map<std::string, const Json*> resources_, anchors_;  // by URI; by URI#name
-  std::unordered_map<std::string, int> dynamic_;  // how many dynamic anchors have a name
+  std::unordered_map<std::string, int> dynamic_;       // how many dynamic anchors have a name
   std::unordered_map<const Json*, std::string> base_;  // of schemas with references
   int num_recursive_ = 0;
 };

@@ -34,14 +34,16 @@ Declared declared(SchemaWriter::Kind kind, int rule) {
     case W::kString: return {"string", kTokenRank, bytes_of("\""), kAfterKey};
     case W::kChar: return {"char", kLeafRank, any, any};
     default:
-      return {rule == W::kInteger ? "integer" : "number", kTokenRank, bytes_of("-0123456789"), kAfterValue};
+      return {rule == W::kInteger ? "integer" : "number", kTokenRank, bytes_of("-0123456789"),
+              kAfterValue};
   }
 }
 
 // Makes the rules of one program.
 class SchemaSource : public RuleSource {
  public:
-  SchemaSource(std::shared_ptr<SchemaModel> model, std::shared_ptr<std::mutex> mutex, const Budget& budget)
+  SchemaSource(std::shared_ptr<SchemaModel> model, std::shared_ptr<std::mutex> mutex,
+               const Budget& budget)
       : model_(std::move(model)), mutex_(std::move(mutex)), budget_(budget), writer_(*model_) {}
 
   Program begin() {
@@ -166,12 +168,16 @@ int SchemaWriter::rule_of(Kind kind, int what, int depth, std::vector<int64_t> w
   return it->second;
 }
 
-int SchemaWriter::rule_of_place(int place, int depth) { return rule_of(Kind::value, place, depth, {}); }
+int SchemaWriter::rule_of_place(int place, int depth) {
+  return rule_of(Kind::value, place, depth, {});
+}
 
 std::string SchemaWriter::name(int rule) const {
   const Rule& r = rules_[rule];
   if (r.kind == Kind::common) return declared(r.kind, rule).name;
-  const char* kind = r.kind == Kind::value ? "value" : r.kind == Kind::members ? "members" : "elements";
+  const char* kind = r.kind == Kind::value     ? "value"
+                     : r.kind == Kind::members ? "members"
+                                               : "elements";
   return kind + std::to_string(rule);
 }
 
@@ -199,14 +205,17 @@ ExprPtr SchemaWriter::common(int rule) const {
       // A high surrogate is followed by a low one, and a low one by nothing else.
       const ExprPtr escaped = regex(
           "\\\\(?:[\"\\\\/bfnrt]|u(?:[0-9A-Ca-cE-Fe-f][0-9A-Fa-f]{3}|[Dd][0-7][0-9A-Fa-f]{2}|"
-          "[Dd][89ABab][0-9A-Fa-f]{2}\\\\u[Dd][C-Fc-f][0-9A-Fa-f]{2}))", "");
-      const ExprPtr one = choice({chars(complement({{0, 0x1F}, {'"', '"'}, {'\\', '\\'}})), escaped});
+          "[Dd][89ABab][0-9A-Fa-f]{2}\\\\u[Dd][C-Fc-f][0-9A-Fa-f]{2}))",
+          "");
+      const ExprPtr one =
+          choice({chars(complement({{0, 0x1F}, {'"', '"'}, {'\\', '\\'}})), escaped});
       if (rule == kChar) return one;
       return sequence({literal("\""), repeat(one, 0, kUnbounded), literal("\"")});
     }
     case kInteger:
       if (!model_.options().integer_fraction) return integer();
-      return sequence({integer(), repeat(sequence({literal("."), repeat(literal("0"), 1, kUnbounded)}), 0, 1)});
+      return sequence(
+          {integer(), repeat(sequence({literal("."), repeat(literal("0"), 1, kUnbounded)}), 0, 1)});
     default:
       return sequence({integer(), repeat(sequence({literal("."), digits(1)}), 0, 1),
                        repeat(sequence({chars({{'e', 'e'}, {'E', 'E'}}),
@@ -252,7 +261,8 @@ ExprPtr SchemaWriter::number(const NumberSet& set) const {
 
 ExprPtr SchemaWriter::string(const StringSet& set) {
   if (set.is_free()) return rule_ref(kString);
-  return sequence({literal("\""), model_.languages().tail(set, model_.options().every_escape, kChar)});
+  return sequence(
+      {literal("\""), model_.languages().tail(set, model_.options().every_escape, kChar)});
 }
 
 // ---- layout ------------------------------------------------------------------------------------
@@ -282,9 +292,10 @@ ExprPtr SchemaWriter::close(char bracket, int depth) const {
 // ---- the grammar -------------------------------------------------------------------------------
 std::string SchemaOptions::key() const {
   std::string out = std::string() + (any_order ? 'a' : 's') + (strict ? 's' : '-') +
-                    (lenient ? 'l' : '-') + (integer_fraction ? 'f' : '-') + (every_escape ? 'e' : '-') +
-                    formats + "|" + json_quoted(gap) + json_quoted(item_separator) +
-                    json_quoted(key_separator) + std::to_string(indent);
+                    (lenient ? 'l' : '-') + (integer_fraction ? 'f' : '-') +
+                    (every_escape ? 'e' : '-') + formats + "|" + json_quoted(gap) +
+                    json_quoted(item_separator) + json_quoted(key_separator) +
+                    std::to_string(indent);
   for (const auto& [uri, text] : registry) out += json_quoted(uri) + json_quoted(text);
   return out;
 }

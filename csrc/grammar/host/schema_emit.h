@@ -36,7 +36,7 @@ class SchemaWriter {
   ExprPtr string(const StringSet& set);
 
   // ---- layout
-  ExprPtr open(char bracket, int depth) const;   // and what comes before the first member
+  ExprPtr open(char bracket, int depth) const;  // and what comes before the first member
   ExprPtr comma(int depth) const;
   ExprPtr colon() const;
   ExprPtr close(char bracket, int depth) const;  // after a member
@@ -47,7 +47,7 @@ class SchemaWriter {
   // ---- objects (schema_objects.cpp)
   struct Object {
     ObjectPlan plan;
-    std::vector<ExprPtr> keys;   // of members: with colon; and of others
+    std::vector<ExprPtr> keys;  // of members: with colon; and of others
     std::vector<ExprPtr> others;
     int64_t num_required = 0;
     bool is_counted = false;
@@ -65,8 +65,8 @@ class SchemaWriter {
   ExprPtr elements_after(int id, int depth, const std::vector<int64_t>& word, bool is_first);
   std::vector<std::pair<std::vector<int64_t>, ExprPtr>> next_elements(
       int id, int depth, const std::vector<int64_t>& word);
-  std::vector<std::pair<std::vector<int64_t>, int>> contains_steps(const ArrayPlan& plan,
-                                                                   const std::vector<int64_t>& word);
+  std::vector<std::pair<std::vector<int64_t>, int>> contains_steps(
+      const ArrayPlan& plan, const std::vector<int64_t>& word);
   bool may_close(const ArrayPlan& plan, const std::vector<int64_t>& word) const;
   bool may_finish(int id, const std::vector<int64_t>& word);
   ExprPtr rest_of_array(int rule);

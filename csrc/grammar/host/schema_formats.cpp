@@ -20,16 +20,17 @@ std::string times(const std::string& part, const std::string& count) {
 }
 
 std::string date() {
-  return R"(\d{4}-)" + any_of({R"((?:0[13578]|1[02])-(?:0[1-9]|[12]\d|3[01]))",
-                               R"((?:0[469]|11)-(?:0[1-9]|[12]\d|30))",
-                               R"(02-(?:0[1-9]|1\d|2\d))"});
+  return R"(\d{4}-)" +
+         any_of({R"((?:0[13578]|1[02])-(?:0[1-9]|[12]\d|3[01]))",
+                 R"((?:0[469]|11)-(?:0[1-9]|[12]\d|30))", R"(02-(?:0[1-9]|1\d|2\d))"});
 }
 std::string time() {
   return R"((?:[01]\d|2[0-3]):[0-5]\d:(?:[0-5]\d|60)(?:\.\d+)?)"
          R"((?:[Zz]|[+\-](?:[01]\d|2[0-3]):[0-5]\d))";
 }
 std::string duration() {
-  const std::string clock = "T" + any_of({R"(\d+H(?:\d+M(?:\d+S)?)?)", R"(\d+M(?:\d+S)?)", R"(\d+S)"});
+  const std::string clock =
+      "T" + any_of({R"(\d+H(?:\d+M(?:\d+S)?)?)", R"(\d+M(?:\d+S)?)", R"(\d+S)"});
   const std::string days = any_of({R"(\d+Y(?:\d+M(?:\d+D)?)?)", R"(\d+M(?:\d+D)?)", R"(\d+D)"});
   return "P" + any_of({R"(\d+W)", days + times(clock, "?"), clock});
 }
@@ -46,7 +47,8 @@ std::string ipv6() {
   };
   std::string out = times(h + ":", "{6}") + last;
   for (int after = 5; after >= 0; --after)
-    out += "|" + before(5 - after) + "::" + times(h + ":", "{" + std::to_string(after) + "}") + last;
+    out +=
+        "|" + before(5 - after) + "::" + times(h + ":", "{" + std::to_string(after) + "}") + last;
   out += "|" + before(6) + "::" + h + "|" + before(7) + "::";
   return "(?:" + out + ")";
 }
@@ -85,9 +87,7 @@ struct Uri {
                    "/" + times(times(chars(":@"), "+") + segments(), "?"),
                    times(first, "+") + segments(), ""});
   }
-  std::string absolute() const {
-    return "[A-Za-z][A-Za-z0-9+\\-.]*:" + path(chars(":@")) + tail();
-  }
+  std::string absolute() const { return "[A-Za-z][A-Za-z0-9+\\-.]*:" + path(chars(":@")) + tail(); }
   std::string reference() const { return any_of({absolute(), path(chars("@")) + tail()}); }
 };
 
@@ -104,10 +104,9 @@ std::string uri_template() {
 
 Table make() {
   const Uri uri{"", ""};
-  const Uri iri{
-      R"(\u00A0-\uD7FF\uF900-\uFDCF\uFDF0-\uFFEF\u{10000}-\u{1FFFD}\u{20000}-\u{2FFFD})"
-      R"(\u{30000}-\u{3FFFD}\u{40000}-\u{DFFFD}\u{E1000}-\u{EFFFD})",
-      R"(\uE000-\uF8FF\u{F0000}-\u{FFFFD}\u{100000}-\u{10FFFD})"};
+  const Uri iri{R"(\u00A0-\uD7FF\uF900-\uFDCF\uFDF0-\uFFEF\u{10000}-\u{1FFFD}\u{20000}-\u{2FFFD})"
+                R"(\u{30000}-\u{3FFFD}\u{40000}-\u{DFFFD}\u{E1000}-\u{EFFFD})",
+                R"(\uE000-\uF8FF\u{F0000}-\u{FFFFD}\u{100000}-\u{10FFFD})"};
   const std::string pointer = R"((?:/(?:[^/~]|~[01])*)*)";
   return {{"date", date()},
           {"time", time()},

@@ -28,7 +28,9 @@ int short_escape(uint8_t b) {
     default: return -1;
   }
 }
-bool has_short_escape(int c) { return c == '\b' || c == '\f' || c == '\n' || c == '\r' || c == '\t'; }
+bool has_short_escape(int c) {
+  return c == '\b' || c == '\f' || c == '\n' || c == '\r' || c == '\t';
+}
 
 // States are tuples, numbered when they are reached. Number 0 is the start.
 template <typename Tuple>
@@ -201,7 +203,8 @@ class TableMachine : public Numbered<TableTuple> {
       if (!every_) return false;
       t = {.state = t.state, .count = t.count, .kind = TableTuple::kLowBackslash, .high = t.code};
       for (uint32_t low = 0xDC00; low <= 0xDFFF; ++low)
-        if (TableTuple probe = t; read_char(probe, 0x10000 + ((t.high - 0xD800) << 10) + low - 0xDC00))
+        if (TableTuple probe = t;
+            read_char(probe, 0x10000 + ((t.high - 0xD800) << 10) + low - 0xDC00))
           return true;
       return false;
     }

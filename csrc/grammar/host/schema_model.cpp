@@ -6,17 +6,17 @@
 
 namespace lmx::grammar {
 namespace {
-constexpr int kMaxDepth = 5000;          // of required members within one another
-constexpr int64_t kMaxWork = 20000000;   // places looked at for emptiness
+constexpr int kMaxDepth = 5000;         // of required members within one another
+constexpr int64_t kMaxWork = 20000000;  // places looked at for emptiness
 constexpr size_t kFewNames = 8;
 constexpr size_t kMaxValues = 4096;  // of items that must differ
 constexpr int kUnset = 1 << 30;
 
 bool says_nothing(std::string_view keyword) {
   static const std::set<std::string_view> kAnnotations{
-      "title", "description", "default", "examples", "deprecated", "readOnly", "writeOnly",
-      "$comment", "contentEncoding", "contentMediaType", "contentSchema", "definitions", "$defs",
-      "$anchor", "$schema"};
+      "title",         "description", "default",  "examples",        "deprecated",
+      "readOnly",      "writeOnly",   "$comment", "contentEncoding", "contentMediaType",
+      "contentSchema", "definitions", "$defs",    "$anchor",         "$schema"};
   return kAnnotations.contains(keyword) || keyword.starts_with("x-");
 }
 }  // namespace
@@ -79,8 +79,7 @@ int SchemaModel::node_not(int node, const Json& origin, const char* keyword) {
   if (node == kTrueNode) return kFalseNode;
   if (node == kFalseNode) return kTrueNode;
   if (nodes_[node].kind == Node::Kind::complement) return nodes_[node].target;
-  const auto [it, is_new] =
-      complement_ids_.try_emplace({node, 0}, static_cast<int>(nodes_.size()));
+  const auto [it, is_new] = complement_ids_.try_emplace({node, 0}, static_cast<int>(nodes_.size()));
   if (is_new) nodes_.push_back({Node::Kind::complement, &origin, node, keyword});
   return it->second;
 }
@@ -136,7 +135,8 @@ int SchemaModel::place_of(std::vector<int> nodes) {
   if (nodes.size() > 1 && nodes[0] == kTrueNode) nodes.erase(nodes.begin());
   if (nodes.empty()) nodes = {kTrueNode};
   if (nodes[0] == kFalseNode) nodes = {kFalseNode};
-  const auto [it, is_new] = place_ids_.try_emplace(std::move(nodes), static_cast<int>(places_.size()));
+  const auto [it, is_new] =
+      place_ids_.try_emplace(std::move(nodes), static_cast<int>(places_.size()));
   if (is_new) {
     places_.push_back(it->first);
     shapes_.emplace_back();
@@ -159,7 +159,8 @@ const Shape& SchemaModel::shape(int place) {
     const std::vector<int> all = nodes;
     Shape both = shape_of_node(all[0]);
     try {
-      for (size_t i = 1; i < all.size(); ++i) both = intersection(both, Shape(shape_of_node(all[i])));
+      for (size_t i = 1; i < all.size(); ++i)
+        both = intersection(both, Shape(shape_of_node(all[i])));
     } catch (const Refusal& refusal) {
       if (num_probes_) throw;
       throw UnsupportedSchemaError(name_of_place(place) + ": " + refusal.reason);
@@ -322,19 +323,22 @@ ObjectPlan SchemaModel::plan(const ObjectSet& set) {
     for (size_t k = 0; k < sets.size(); ++k)
       if (std::find(kind.begin(), kind.end(), static_cast<int>(k)) == kind.end()) {
         const auto without = languages_.complement(sets[k]);
-        of = languages_.intersection(of, without.empty() ? StringSet{.is_finite = true} : without[0]);
+        of = languages_.intersection(of,
+                                     without.empty() ? StringSet{.is_finite = true} : without[0]);
       }
     const bool is_any = of.is_free();
     if (!is_any && std::any_of(out.declared.begin(), out.declared.end(),
                                [&](const auto& name) { return languages_.has(of, name); }))
-      of = languages_.intersection(of, languages_.complement({.is_finite = true, .words = out.declared})[0]);
+      of = languages_.intersection(
+          of, languages_.complement({.is_finite = true, .words = out.declared})[0]);
     if (!languages_.is_empty(of)) out.others.push_back({is_any, std::move(of), place});
   }
   return out;
 }
 
 ArrayPlan SchemaModel::plan(const ArraySet& set) {
-  ArrayPlan out{.contains = set.contains, .min = set.min, .max = set.max, .is_unique = set.is_unique};
+  ArrayPlan out{
+      .contains = set.contains, .min = set.min, .max = set.max, .is_unique = set.is_unique};
   size_t horizon = 0;
   bool says_some = false, says_all = false;
   for (const auto& source : set.sources) {

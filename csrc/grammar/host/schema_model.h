@@ -1,7 +1,8 @@
 // grammar/host/schema_model.h: which values may stand at a place of an instance.
 //
-// A node is a schema, a constant, or what a schema is not; a place is a set of nodes that all apply.
-// Places are found by their nodes, so that schemas that refer to themselves have finitely many.
+// A node is a schema, a constant, or what a schema is not; a place is a set of nodes that all
+// apply. Places are found by their nodes, so that schemas that refer to themselves have finitely
+// many.
 #pragma once
 #include <map>
 #include <set>
@@ -31,7 +32,7 @@ struct ObjectPlan {
 
 struct ArrayPlan {
   std::vector<int> prefix{};  // places
-  int items = -1;           // of what follows; -1: nothing may
+  int items = -1;             // of what follows; -1: nothing may
   std::vector<Contains> contains{};
   int64_t min = 0, max = kUnbounded;
   bool is_unique = false;
@@ -69,9 +70,9 @@ class SchemaModel {
   struct Node {
     enum class Kind { everything, nothing, schema, constant, complement };
     Kind kind;
-    const Json* json;        // of a complement: where it was asked for
-    int target;              // of a complement
-    const char* keyword;     // likewise
+    const Json* json;     // of a complement: where it was asked for
+    int target;           // of a complement
+    const char* keyword;  // likewise
   };
   enum class State : char { unknown, reading, known };
 
@@ -90,7 +91,8 @@ class SchemaModel {
   Shape complement(const Shape& a);
   Shape exactly_one(const std::vector<Shape>& shapes);
   template <typename Set>
-  void exactly_one_of(const std::vector<Shape>& shapes, std::vector<Set> Shape::* member, Shape& out);
+  void exactly_one_of(const std::vector<Shape>& shapes, std::vector<Set> Shape::* member,
+                      Shape& out);
   template <typename Set>
   std::vector<Set> intersections(const std::vector<Set>& a, const std::vector<Set>& b);
   ObjectSet intersection(const ObjectSet& a, const ObjectSet& b);

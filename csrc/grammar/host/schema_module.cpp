@@ -28,11 +28,12 @@ void bind_schema(py::module_& m) {
   m.def("explain_schema", &explain_schema, py::arg("text"), py::arg("options"),
         py::call_guard<py::gil_scoped_release>());
   // token_of: the id of a token by its text; raises where there is none.
-  m.def("structural_tag", [](const std::string& text, const SchemaOptions& options,
-                             const py::function& token_of) {
-    return structural_tag(text, options,
-                          [&](const std::string& token) { return token_of(token).cast<int32_t>(); });
-  });
+  m.def("structural_tag",
+        [](const std::string& text, const SchemaOptions& options, const py::function& token_of) {
+          return structural_tag(text, options, [&](const std::string& token) {
+            return token_of(token).cast<int32_t>();
+          });
+        });
 }
 
 bool raise_schema_error(std::exception_ptr p, void (*raise)(const char*, const char*)) {

@@ -73,7 +73,9 @@ class NumberMachine : public ByteMachine {
     auto operator<=>(const State&) const = default;
   };
 
-  static int column(uint8_t b) { return b >= '0' && b <= '9' ? b - '0' : b == '-' ? 10 : b == '.' ? 11 : 12; }
+  static int column(uint8_t b) {
+    return b >= '0' && b <= '9' ? b - '0' : b == '-' ? 10 : b == '.' ? 11 : 12;
+  }
 
   int32_t intern(const State& state) {
     const auto [it, is_new] = ids_.try_emplace(state, static_cast<int32_t>(states_.size()));
@@ -113,8 +115,10 @@ class NumberMachine : public ByteMachine {
     }
     const auto i = static_cast<size_t>(s.count);
     if (s.phase == kZero || s.phase == kWhole) {
-      if (side.low.is_set && s.low == kEqual && i < side.low.whole.size()) s.low = order(digit, side.low.whole[i]);
-      if (side.high.is_set && s.high == kEqual && i < side.high.whole.size()) s.high = order(digit, side.high.whole[i]);
+      if (side.low.is_set && s.low == kEqual && i < side.low.whole.size())
+        s.low = order(digit, side.low.whole[i]);
+      if (side.high.is_set && s.high == kEqual && i < side.high.whole.size())
+        s.high = order(digit, side.high.whole[i]);
       const size_t most = std::max(side.low.whole.size(), side.high.whole.size()) + 1;
       s.count = static_cast<int16_t>(std::min(i + 1, most));
       if (side.high.is_set && i + 1 > side.high.whole.size()) return false;
@@ -140,8 +144,10 @@ class NumberMachine : public ByteMachine {
   void end_whole(State& s) const {
     const Side& side = sides_[s.side];
     const auto n = static_cast<size_t>(s.count);
-    if (side.low.is_set && n != side.low.whole.size()) s.low = n < side.low.whole.size() ? kLess : kGreater;
-    if (side.high.is_set && n != side.high.whole.size()) s.high = n < side.high.whole.size() ? kLess : kGreater;
+    if (side.low.is_set && n != side.low.whole.size())
+      s.low = n < side.low.whole.size() ? kLess : kGreater;
+    if (side.high.is_set && n != side.high.whole.size())
+      s.high = n < side.high.whole.size() ? kLess : kGreater;
   }
 
   // ---- ends ------------------------------------------------------------------------------------
@@ -258,7 +264,9 @@ NumberSet intersection(const NumberSet& a, const NumberSet& b) {
                        ? least_common_multiple(out.multiple, b.multiple, kMaxMultiple)
                        : b.multiple;
   for (const Scaled& m : b.not_multiples) {
-    const auto same = [&](const Scaled& s) { return s.mantissa == m.mantissa && s.scale == m.scale; };
+    const auto same = [&](const Scaled& s) {
+      return s.mantissa == m.mantissa && s.scale == m.scale;
+    };
     if (std::none_of(out.not_multiples.begin(), out.not_multiples.end(), same))
       out.not_multiples.push_back(m);
   }

@@ -14,8 +14,9 @@ ExprPtr SchemaWriter::object(const ObjectSet& set, int depth) {
   made.plan = model_.plan(set);
   const ObjectPlan& plan = made.plan;
   for (const auto& m : plan.members) {
-    made.keys.push_back(sequence({literal("\""), json_literal(m.name, model_.options().every_escape),
-                                  literal("\""), colon()}));
+    made.keys.push_back(
+        sequence({literal("\""), json_literal(m.name, model_.options().every_escape), literal("\""),
+                  colon()}));
     made.num_required += m.is_required;
   }
   for (const auto& o : plan.others) {
@@ -41,10 +42,12 @@ ExprPtr SchemaWriter::object(const ObjectSet& set, int depth) {
 }
 
 ExprPtr SchemaWriter::member(const Object& object, size_t i, int depth) {
-  return sequence({object.keys[i], rule_ref(rule_of_place(object.plan.members[i].place, depth + 1))});
+  return sequence(
+      {object.keys[i], rule_ref(rule_of_place(object.plan.members[i].place, depth + 1))});
 }
 ExprPtr SchemaWriter::other(const Object& object, size_t i, int depth) {
-  return sequence({object.others[i], rule_ref(rule_of_place(object.plan.others[i].place, depth + 1))});
+  return sequence(
+      {object.others[i], rule_ref(rule_of_place(object.plan.others[i].place, depth + 1))});
 }
 
 // States: nothing read and member i next (A), something read and member i next (B), after a comma
@@ -68,12 +71,14 @@ ExprPtr SchemaWriter::object_in_order(int id, int depth) {
   for (int i = 0; i < n; ++i)
     if (object.plan.members[i].is_required) last_required = i;
   add(0, a(0), open('{', depth));
-  if (last_required < 0) add(0, 1, has_gaps() ? sequence({literal("{"), gap(), literal("}")}) : literal("{}"));
+  if (last_required < 0)
+    add(0, 1, has_gaps() ? sequence({literal("{"), gap(), literal("}")}) : literal("{}"));
   for (int i = 0; i < n; ++i) {
     add(a(i), x(i), nothing);
     add(c(i), x(i), nothing);
     add(x(i), b(i + 1), member(object, i, depth));
-    if (!object.plan.members[i].is_required) add(a(i), a(i + 1), nothing), add(c(i), c(i + 1), nothing);
+    if (!object.plan.members[i].is_required)
+      add(a(i), a(i + 1), nothing), add(c(i), c(i + 1), nothing);
   }
   for (int i = 1; i <= n; ++i) {
     if (i < n || has_others) add(b(i), c(i), separator);
@@ -141,7 +146,9 @@ ExprPtr SchemaWriter::members_after(int id, int depth, const std::vector<int64_t
     for (size_t i = 0; i < object.others.size(); ++i) go_on(other(object, i, depth), next);
   }
   if (!more.empty()) {
-    const ExprPtr before = is_first ? (model_.options().indent >= 0 ? line(depth + 1) : has_gaps() ? gap() : literal(""))
+    const ExprPtr before = is_first ? (model_.options().indent >= 0 ? line(depth + 1)
+                                       : has_gaps()                 ? gap()
+                                                                    : literal(""))
                                     : comma(depth);
     out.push_back(sequence({before, choice(std::move(more))}));
   }

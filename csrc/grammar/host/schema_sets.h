@@ -59,8 +59,8 @@ struct ObjectSource {
   std::unordered_map<std::string_view, int> index;           // by name, if there are many
   std::vector<std::pair<StringSet, int>> patterns;           // names, node
   int additional = kTrueNode;
-  bool covers_all = false;  // for unevaluatedProperties: additional was given
-  bool is_asserted = true;  // false: of a complement, which evaluates nothing
+  bool covers_all = false;                // for unevaluatedProperties: additional was given
+  bool is_asserted = true;                // false: of a complement, which evaluates nothing
   int find(std::string_view name) const;  // -1: not among the properties
   void index_names();
 };

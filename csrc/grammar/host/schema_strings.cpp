@@ -25,9 +25,14 @@ int64_t length_of(std::string_view text) {
 struct Lengths {
   int64_t shortest, longest;  // longest: kUnbounded
 };
-int64_t plus(int64_t a, int64_t b) { return a < 0 || b < 0 ? kUnbounded : std::min(a + b, kImpossible); }
+int64_t plus(int64_t a, int64_t b) {
+  return a < 0 || b < 0 ? kUnbounded : std::min(a + b, kImpossible);
+}
 int64_t mul(int64_t a, int64_t n) {
-  return a == 0 || n == 0 ? 0 : a < 0 || n < 0 ? kUnbounded : a > kImpossible / n ? kImpossible : a * n;
+  return a == 0 || n == 0      ? 0
+         : a < 0 || n < 0      ? kUnbounded
+         : a > kImpossible / n ? kImpossible
+                               : a * n;
 }
 
 // Of the strings of a pattern without assertions, which say nothing here.
@@ -49,7 +54,8 @@ Lengths lengths_of(const RegexNode& node) {
         const Lengths l = lengths_of(*part);
         if (l.shortest >= kImpossible) continue;
         all.shortest = std::min(all.shortest, l.shortest);
-        all.longest = all.longest < 0 || l.longest < 0 ? kUnbounded : std::max(all.longest, l.longest);
+        all.longest =
+            all.longest < 0 || l.longest < 0 ? kUnbounded : std::max(all.longest, l.longest);
       }
       return all;
     }
@@ -68,7 +74,8 @@ ExprPtr spelled(const RegexNode& node, bool every) {
   std::vector<ExprPtr> parts;
   for (const auto& part : node.parts) parts.push_back(spelled(*part, every));
   if (node.kind == RegexNode::Kind::repeat) return repeat(parts[0], node.min, node.max);
-  return node.kind == RegexNode::Kind::choice ? choice(std::move(parts)) : sequence(std::move(parts));
+  return node.kind == RegexNode::Kind::choice ? choice(std::move(parts))
+                                              : sequence(std::move(parts));
 }
 
 StringTable table_of(const std::vector<std::string>& words) {
@@ -199,10 +206,12 @@ class Determinizer {
       std::vector<int32_t> to;
       ++epoch_;
       for (const ByteEdge& e : edges)
-        if (e.lo <= b && b <= e.hi && mark_[e.to] != epoch_) mark_[e.to] = epoch_, to.push_back(e.to);
+        if (e.lo <= b && b <= e.hi && mark_[e.to] != epoch_)
+          mark_[e.to] = epoch_, to.push_back(e.to);
       if (to.empty()) continue;
       const int32_t id = intern(to);
-      table_.states[at].edges.push_back({static_cast<uint8_t>(b), static_cast<uint8_t>(end - 1), id});
+      table_.states[at].edges.push_back(
+          {static_cast<uint8_t>(b), static_cast<uint8_t>(end - 1), id});
     }
   }
 
@@ -222,7 +231,8 @@ StringTable table_of(const RegexNode& node) {
 }
 
 // Formats' tables are made once per process: those of addresses and URIs are large.
-std::shared_ptr<const StringTable> table_of_format(const RegexNode& node, const std::string& pattern) {
+std::shared_ptr<const StringTable> table_of_format(const RegexNode& node,
+                                                   const std::string& pattern) {
   static std::mutex mutex;
   static std::map<std::string, std::shared_ptr<const StringTable>> made;
   const std::lock_guard lock(mutex);
@@ -271,11 +281,13 @@ class Product {
   void explore(int32_t s) {
     const Tuple from = tuples[s];
     std::array<bool, 257> cut{};
-    for (const int b : {0, 0x80, 0x90, 0xA0, 0xC0, 0xC2, 0xE0, 0xE1, 0xED, 0xEE, 0xF0, 0xF1, 0xF4, 0xF5})
+    for (const int b :
+         {0, 0x80, 0x90, 0xA0, 0xC0, 0xC2, 0xE0, 0xE1, 0xED, 0xEE, 0xF0, 0xF1, 0xF4, 0xF5})
       cut[b] = true;
     for (size_t k = 0; k < tables_.size(); ++k)
       if (from[k + 1] >= 0)
-        for (const ByteEdge& e : tables_[k]->states[from[k + 1]].edges) cut[e.lo] = cut[e.hi + 1] = true;
+        for (const ByteEdge& e : tables_[k]->states[from[k + 1]].edges)
+          cut[e.lo] = cut[e.hi + 1] = true;
     for (int b = 0; b < 256;) {
       int hi = b;
       while (hi < 255 && !cut[hi + 1]) ++hi;
@@ -454,7 +466,8 @@ bool Languages::has(int id, std::string_view text) {
     return std::binary_search(languages_[id].words.begin(), languages_[id].words.end(), text);
   const StringTable& t = table(id);
   int32_t at = t.states.empty() ? -1 : 0;
-  for (size_t i = 0; i < text.size() && at >= 0; ++i) at = t.next(at, static_cast<uint8_t>(text[i]));
+  for (size_t i = 0; i < text.size() && at >= 0; ++i)
+    at = t.next(at, static_cast<uint8_t>(text[i]));
   return at >= 0 && t.states[at].is_final;
 }
 
@@ -560,7 +573,8 @@ ExprPtr Languages::tail(const StringSet& set, bool every, int char_rule) {
   const ExprPtr quote = literal("\"");
   if (set.is_finite && every) {
     std::vector<ExprPtr> parts;
-    for (const auto& word : set.words) parts.push_back(sequence({json_literal(word, every), quote}));
+    for (const auto& word : set.words)
+      parts.push_back(sequence({json_literal(word, every), quote}));
     return choice(std::move(parts));
   }
   if (set.is_finite) {

@@ -1,8 +1,8 @@
 // grammar/host/schema_strings.h: sets of strings, and automata that read them as JSON spells them.
 //
-// A language is a set of decoded strings: of a pattern, a format, or a list. Combinations become one
-// automaton over decoded bytes (a product), which a machine reads through JSON's escapes, counting
-// characters where a length is bounded.
+// A language is a set of decoded strings: of a pattern, a format, or a list. Combinations become
+// one automaton over decoded bytes (a product), which a machine reads through JSON's escapes,
+// counting characters where a length is bounded.
 #pragma once
 #include <map>
 #include <memory>
@@ -49,11 +49,11 @@ class Languages {
 
  private:
   struct Language {
-    RegexPtr node;                   // null: a list
-    std::vector<std::string> words;  // sorted
+    RegexPtr node;                               // null: a list
+    std::vector<std::string> words;              // sorted
     int64_t shortest = 0, longest = kUnbounded;  // in characters, or a wider range
-    bool is_sure = true;     // of the range, and that there is some string
-    bool is_format = false;  // then its pattern:
+    bool is_sure = true;                         // of the range, and that there is some string
+    bool is_format = false;                      // then its pattern:
     std::string pattern;
     std::shared_ptr<const StringTable> table;
   };

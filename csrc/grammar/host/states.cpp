@@ -58,7 +58,7 @@ int32_t States::start_of(int32_t r) {
     const ProgramRule& rule = program_.rules[r];
     std::vector<int32_t> start{rule.start};
     start_of_[r] =
-        rule.machine     ? intern_machine(r, 0, true)
+        rule.machine ? intern_machine(r, 0, true)
         : rule.body >= 0
             ? intern_counted(r, rule.min, rule.max == kUnbounded ? kManyTimes : rule.max, true)
             : intern_subset(r, start, true);

@@ -50,7 +50,8 @@ class TagReader {
   }
   static const std::vector<Json>& list(const Json& v, const char* key, const std::string& path) {
     const Json& found = need(v, key, path);
-    if (!found.is(Kind_::array)) fail(path + "/" + key, std::string("expected an array, got ") + name_of(found.kind));
+    if (!found.is(Kind_::array))
+      fail(path + "/" + key, std::string("expected an array, got ") + name_of(found.kind));
     return found.items;
   }
   static bool flag(const Json& v, const char* key, bool otherwise, const std::string& path) {
@@ -59,7 +60,8 @@ class TagReader {
     if (!found->is(Kind_::boolean)) fail(path + "/" + key, "expected a boolean");
     return found->truth;
   }
-  static int64_t number(const Json& v, const char* key, int64_t otherwise, const std::string& path) {
+  static int64_t number(const Json& v, const char* key, int64_t otherwise,
+                        const std::string& path) {
     const Json* found = v.find(key);
     if (!found || found->is(Kind_::null)) return otherwise;
     const bool is_integer = found->is(Kind_::number) && found->text.size() < 10 &&
@@ -116,12 +118,14 @@ class TagReader {
     if (type == "const_string") return literal(text(need(v, "value", path), path));
     if (type == "json_schema") {
       const Json* style = v.find("style");
-      if (style && text(*style, path) != "json") fail(path + "/style", "expected json; others are not supported");
+      if (style && text(*style, path) != "json")
+        fail(path + "/style", "expected json; others are not supported");
       SchemaOptions options = options_;
       options.any_order |= flag(v, "any_order", false, path);
       return embedded(schema_grammar(json_text(need(v, "json_schema", path)), options));
     }
-    if (type == "grammar") return embedded(parse_ebnf(text(need(v, "grammar", path), path), "root"));
+    if (type == "grammar")
+      return embedded(parse_ebnf(text(need(v, "grammar", path), path), "root"));
     if (type == "regex") return regex(text(need(v, "pattern", path), path), "");
     return nullptr;
   }
@@ -131,12 +135,14 @@ class TagReader {
     const Grammar g = written_out(given);
     const auto shift = static_cast<int>(grammar_.rules.size());
     const std::string prefix = "part" + std::to_string(++num_parts_) + "-";
-    for (const Rule& rule : g.rules) grammar_.rules.push_back({prefix + rule.name, renumbered(rule.body, shift)});
+    for (const Rule& rule : g.rules)
+      grammar_.rules.push_back({prefix + rule.name, renumbered(rule.body, shift)});
     grammar_.warnings.insert(grammar_.warnings.end(), g.warnings.begin(), g.warnings.end());
     return rule_ref(g.root + shift);
   }
 
-  std::vector<ExprPtr> formats(const Json& v, const char* key, const std::string& path, const Ends& ends) {
+  std::vector<ExprPtr> formats(const Json& v, const char* key, const std::string& path,
+                               const Ends& ends) {
     std::vector<ExprPtr> out;
     const auto& items = list(v, key, path);
     if (items.empty()) fail(path + "/" + key, "expected at least one format");
@@ -145,7 +151,8 @@ class TagReader {
     return out;
   }
 
-  ExprPtr combined(const std::string& type, const Json& v, const std::string& path, const Ends& ends) {
+  ExprPtr combined(const std::string& type, const Json& v, const std::string& path,
+                   const Ends& ends) {
     if (type == "any_text") return any_text(v, path, ends);
     if (type == "sequence") return sequence(formats(v, "elements", path, ends));
     if (type == "or") return choice(formats(v, "elements", path, ends));
@@ -219,7 +226,8 @@ class TagReader {
   }
 
   // Tags by the one trigger that each begins with: what follows the trigger.
-  std::vector<std::vector<ExprPtr>> by_trigger(const Json& v, const std::vector<std::string>& triggers,
+  std::vector<std::vector<ExprPtr>> by_trigger(const Json& v,
+                                               const std::vector<std::string>& triggers,
                                                const std::string& path) {
     std::vector<std::vector<ExprPtr>> out(triggers.size());
     const auto& tags = list(v, "tags", path);
@@ -233,7 +241,8 @@ class TagReader {
         found = k;
       }
       if (found == triggers.size()) fail(here + "/begin", "it begins with no trigger");
-      out[found].push_back(sequence({literal(begin.substr(triggers[found].size())), rest_of_tag(tags[i], here)}));
+      out[found].push_back(
+          sequence({literal(begin.substr(triggers[found].size())), rest_of_tag(tags[i], here)}));
     }
     return out;
   }
@@ -261,7 +270,8 @@ class TagReader {
   ExprPtr separated_tags(const Json& v, const std::string& path) {
     std::vector<ExprPtr> tags;
     const auto& items = list(v, "tags", path);
-    for (size_t i = 0; i < items.size(); ++i) tags.push_back(tag(items[i], path + "/tags/" + std::to_string(i)));
+    for (size_t i = 0; i < items.size(); ++i)
+      tags.push_back(tag(items[i], path + "/tags/" + std::to_string(i)));
     if (tags.empty()) fail(path + "/tags", "expected at least one tag");
     const ExprPtr one = choice(std::move(tags));
     const ExprPtr separator = literal(text(need(v, "separator", path), path + "/separator"));
@@ -279,7 +289,8 @@ class TagReader {
     const auto& rules = list(v, "rules", path);
     for (size_t i = 0; i < rules.size(); ++i) {
       const std::string here = path + "/rules/" + std::to_string(i);
-      if (!rules[i].is(Kind_::array) || rules[i].items.size() != 2) fail(here, "expected [text, format]");
+      if (!rules[i].is(Kind_::array) || rules[i].items.size() != 2)
+        fail(here, "expected [text, format]");
       e->strings.push_back(text(rules[i].items[0], here));
       e->parts.push_back(format(rules[i].items[1], here + "/1", ends));
     }
@@ -287,7 +298,8 @@ class TagReader {
   }
 
   // ---- tokens ----------------------------------------------------------------------------------
-  ExprPtr of_tokens(const std::string& type, const Json& v, const std::string& path, const Ends& ends) {
+  ExprPtr of_tokens(const std::string& type, const Json& v, const std::string& path,
+                    const Ends& ends) {
     if (type == "token") return token_expr(Kind::tokens, {token(v, path)});
     const auto others = [&](const char* key, std::vector<int32_t> more) {
       std::vector<int32_t> ids = tokens(v, key, path);
@@ -307,9 +319,11 @@ class TagReader {
       const auto& rules = list(v, "rules", path);
       for (size_t i = 0; i < rules.size(); ++i) {
         const std::string here = path + "/rules/" + std::to_string(i);
-        if (!rules[i].is(Kind_::array) || rules[i].items.size() != 2) fail(here, "expected [token, format]");
+        if (!rules[i].is(Kind_::array) || rules[i].items.size() != 2)
+          fail(here, "expected [token, format]");
         triggers.push_back(token(rules[i].items[0], here));
-        parts.push_back(sequence({token_expr(Kind::tokens, {triggers.back()}), format(rules[i].items[1], here + "/1", ends)}));
+        parts.push_back(sequence({token_expr(Kind::tokens, {triggers.back()}),
+                                  format(rules[i].items[1], here + "/1", ends)}));
       }
     } else {
       triggers = tokens(v, "trigger_tokens", path);
@@ -329,7 +343,9 @@ class TagReader {
     const ExprPtr one = choice(std::move(parts));
     const ExprPtr free = repeat(others("exclude_tokens", stops), 0, kUnbounded);
     if (flag(v, "at_least_one", false, path))
-      return loop ? sequence({one, repeat(choice({one, others("exclude_tokens", stops)}), 0, kUnbounded)}) : one;
+      return loop ? sequence({one, repeat(choice({one, others("exclude_tokens", stops)}), 0,
+                                          kUnbounded)})
+                  : one;
     if (loop) return repeat(choice({one, others("exclude_tokens", stops)}), 0, kUnbounded);
     return sequence({free, repeat(one, 0, 1)});
   }
@@ -341,7 +357,8 @@ class TagReader {
 };
 }  // namespace
 
-Grammar structural_tag(std::string_view text, const SchemaOptions& options, const TokenOf& token_of) {
+Grammar structural_tag(std::string_view text, const SchemaOptions& options,
+                       const TokenOf& token_of) {
   const Json root = parse_json(text);
   return TagReader(options, token_of).read(root);
 }

@@ -152,8 +152,8 @@ std::shared_ptr<const Vocabulary::Within> Vocabulary::within(int32_t node, const
   const auto& nodes = trie_.nodes;
   const int32_t top = nodes[node].depth, end = node + nodes[node].size;
   struct Place {
-    int utf8;       // the reader's state
-    int32_t begin;  // the depth at which the character begins
+    int utf8;        // the reader's state
+    int32_t begin;   // the depth at which the character begins
     uint16_t chars;  // that have begun
   };
   std::vector<Place> places(trie_.max_depth + 1, {0, top, 0});

@@ -49,7 +49,7 @@ class Vocabulary {
     };
     Bits bits;
     std::vector<int32_t> exits;
-    std::vector<uint16_t> exit_chars;  // whole characters before each, from the node on
+    std::vector<uint16_t> exit_chars;       // whole characters before each, from the node on
     std::array<int32_t, 257> first_exit{};  // of a byte, in `exits`
     std::vector<Cut> cuts;
   };
