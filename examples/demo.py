@@ -1,8 +1,10 @@
 """SmolLM2 answers three prompts through lmx and through Transformers, on the same float32 weights.
 
-One thread. Run by ``make demo``. The exit code is 1 if a text differs.
+Then one as JSON that fits a schema. One thread. Run by ``make demo``. The exit code is 1 if a text
+differs, or the JSON is wrong.
 """
 
+import json
 import sys
 import time
 
@@ -12,6 +14,7 @@ from transformers.utils import logging
 
 import lmx
 from lmx.cli.terminal import escape
+from lmx.grammar import Grammar
 from lmx.models import smollm2
 
 PROMPTS = (
@@ -20,6 +23,16 @@ PROMPTS = (
     "Why is the sky blue?",
 )
 MAX_NEW_TOKENS = 40
+CITY = {
+    "type": "object",
+    "properties": {
+        "city": {"type": "string", "maxLength": 20},
+        "country": {"type": "string", "maxLength": 20},
+        "founded": {"type": "integer", "minimum": -3000, "maximum": 2000},
+    },
+    "required": ["city", "country", "founded"],
+    "additionalProperties": False,
+}
 
 
 def main() -> int:
@@ -50,7 +63,25 @@ def main() -> int:
             f" | {'same text' if is_same else 'DIFFERENT text'}]\n",
             flush=True,
         )
-    return 1 if num_different else 0
+    return 1 if num_different or not answer_as_json(ours) else 0
+
+
+def answer_as_json(model: lmx.protocols.LayeredModel) -> bool:
+    """Answer under the schema of a city; return whether the text fits it."""
+    prompt = "Describe Paris as JSON."
+    grammar = Grammar.from_json_schema(CITY, whitespace="compact", separators=(", ", ": "))
+    [answer] = lmx.generate(
+        model, [[{"role": "user", "content": prompt}]], max_new_tokens=100, constraint=grammar
+    )
+    print(f"> {prompt}\n{escape(answer.text)}")
+    try:
+        city = json.loads(answer.text)
+        fits = set(city) == set(CITY["required"]) and -3000 <= city["founded"] <= 2000
+        fits = fits and all(len(city[key]) <= 20 for key in ("city", "country"))
+    except ValueError:
+        fits = False
+    print(f"[JSON that {'fits' if fits else 'does NOT fit'} its schema]\n", flush=True)
+    return fits
 
 
 if __name__ == "__main__":

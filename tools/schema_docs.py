@@ -1,4 +1,4 @@
-"""Write docs/grammar.md's table of JSON Schema keywords from the rows that the tests hold."""
+"""Write docs/grammar.md's table of JSON Schema's keywords from the rows that the tests hold."""
 
 import sys
 from importlib import import_module

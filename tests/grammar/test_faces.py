@@ -65,7 +65,7 @@ def test_masks_of_a_draft():
         constraint.advance([0])
 
 
-@pytest.mark.parametrize("text", ["jsonx", "regex:", "ebnf:", "schema:f", ""])
+@pytest.mark.parametrize("text", ["jsonx", "regex:", "ebnf:", "schema:", "schemas:f", ""])
 def test_short_strings(text, tmp_path):
     with pytest.raises(ValueError, match="expected one of: json, regex:PATTERN, ebnf:FILE"):
         parse(text)
@@ -134,9 +134,54 @@ def test_xgrammar_names():
     assert batch.batch_accept_token([matcher, twin], [1, 0]) == [False, True]
     assert batch.batch_accept_string([twin], ["b"]) == [True]
     batch.batch_rollback([twin], 1)
-    for missing in (compiler.compile_json_schema, xgr.Grammar.from_structural_tag):
-        with pytest.raises(NotImplementedError, match="is not built in yet"):
-            missing({})
+
+
+def test_xgrammar_schemas_and_tags():
+    info = xgr.TokenizerInfo([*(bytes([b]) for b in range(256)), "</s>"])
+    compiler = xgr.GrammarCompiler(info, max_threads=1, enable_dynamic_compilation=True)
+
+    def accepts(compiled: xgr.CompiledGrammar, text: str) -> bool:
+        matcher = xgr.GrammarMatcher(compiled, terminate_without_stop_token=False)
+        return matcher.accept_string(text) and matcher.is_completed()
+
+    schema = {
+        "type": "object",
+        "properties": {"a": {"type": "integer"}, "b": {}},
+        "required": ["a"],
+    }
+    compiled = compiler.compile_json_schema(schema)
+    assert accepts(compiled, '{"a" :1}') and not accepts(compiled, '{"a": 1, "c": 2}')
+    assert accepts(compiler.compile_json_schema(schema, strict_mode=False), '{"a": 1, "c": 2}')
+    assert accepts(compiler.compile_json_schema(schema, any_order=True), '{"b": 1, "a": 2}')
+    dumped = compiler.compile_json_schema(schema, any_whitespace=False)
+    assert accepts(dumped, '{"a": 1, "b": [1, 2]}') and not accepts(dumped, '{"a":1}')
+    lines = compiler.compile_json_schema(schema, any_whitespace=False, indent=2)
+    assert accepts(lines, '{\n  "a": 1\n}')
+    item = xgr.StructuralTagItem(begin="<f>", schema=schema, end="</f>")
+    for tags in (
+        compiler.compile_structural_tag([item], ["<f"]),
+        compiler.compile_structural_tag(
+            {
+                "type": "structural_tag",
+                "format": {
+                    "type": "triggered_tags",
+                    "triggers": ["<f"],
+                    "tags": [
+                        {
+                            "begin": "<f>",
+                            "content": {"type": "json_schema", "json_schema": schema},
+                            "end": "</f>",
+                        }
+                    ],
+                },
+            }
+        ),
+    ):
+        assert accepts(tags, 'hello <f>{"a": 1}</f> bye') and not accepts(tags, "<f>{}</f>")
+    with pytest.raises(xgr.InvalidJSONError):
+        xgr.Grammar.from_structural_tag("{")
+    with pytest.raises(xgr.InvalidStructuralTagError, match="unknown type"):
+        xgr.Grammar.from_structural_tag({"type": "x"})
 
 
 def test_xgrammar_draft_tree():

@@ -16,23 +16,28 @@ YEAR = {"type": "integer", "minimum": 1000, "maximum": 2100}
 
 
 def bounded(properties: dict[str, Any]) -> dict[str, Any]:
-    required = list(properties)
     return {
         "type": "object",
         "properties": properties,
-        "required": required,
+        "required": list(properties),
         "additionalProperties": False,
     }
 
 
+SIZE = {"type": "integer", "minimum": 0, "maximum": 995, "multipleOf": 5}
+TEXT = {"type": "string", "maxLength": 12}
+DATE = {"type": "string", "format": "date"}
 SCHEMAS = (
     bounded({"name": WORD, "year": YEAR, "good": {"type": "boolean"}}),
     bounded({"words": {"type": "array", "items": WORD, "minItems": 1, "maxItems": 3}}),
-    bounded({"kind": {"enum": ["animal", "place", "thing"]},
-             "size": {"type": "integer", "minimum": 0, "maximum": 995, "multipleOf": 5}}),
-    {"oneOf": [bounded({"kind": {"const": "a"}, "text": {"type": "string", "maxLength": 12}}),
-               bounded({"kind": {"const": "b"}, "date": {"type": "string", "format": "date"}})]},
-)  # fmt: skip
+    bounded({"kind": {"enum": ["animal", "place", "thing"]}, "size": SIZE}),
+    {
+        "oneOf": [
+            bounded({"kind": {"const": "a"}, "text": TEXT}),
+            bounded({"kind": {"const": "b"}, "date": DATE}),
+        ]
+    },
+)
 
 
 @pytest.fixture(scope="module")

@@ -235,12 +235,12 @@ class SchemaModel::Reader {
       if (m_.options_.formats == "strict") throw Refusal{"unknown format \"" + v.text + "\""};
       return m_.warn(s_, "format", "unknown format \"" + v.text + "\", ignored");
     }
-    string_ = m_.intersection(string_, {.in = {m_.languages_.of_regex(pattern, "u")}});
+    string_ = m_.intersection(string_, {.in = {m_.languages_.of_regex(pattern, kFormatFlags)}});
   }
 
   int language(std::string_view pattern) const {
     try {
-      return m_.languages_.of_regex(pattern, "ux");
+      return m_.languages_.of_regex(pattern, kPatternFlags);
     } catch (const GrammarError& e) {
       throw Refusal{e.what()};
     }

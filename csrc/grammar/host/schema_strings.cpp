@@ -9,7 +9,7 @@
 
 namespace lmx::grammar {
 namespace {
-constexpr size_t kMaxStates = 20000, kMaxCombinations = 4096;
+constexpr size_t kMaxStates = 20000, kMaxPositions = 50000, kMaxCombinations = 4096;
 constexpr int64_t kImpossible = int64_t{1} << 40;  // of a length
 const CharSet kControls{{0, 0x1F}};
 
@@ -99,6 +99,148 @@ StringTable table_of(const std::vector<std::string>& words) {
   return table;
 }
 
+// Without the states that lead to no final one.
+StringTable pruned(const StringTable& given) {
+  const size_t n = given.states.size();
+  std::vector<std::vector<int32_t>> back(n);
+  std::vector<int32_t> queue, number(n, -1);
+  for (size_t i = 0; i < n; ++i) {
+    for (const ByteEdge& e : given.states[i].edges) back[e.to].push_back(static_cast<int32_t>(i));
+    if (given.states[i].is_final) queue.push_back(static_cast<int32_t>(i)), number[i] = 0;
+  }
+  while (!queue.empty()) {
+    const int32_t s = queue.back();
+    queue.pop_back();
+    for (const int32_t from : back[s])
+      if (number[from] < 0) number[from] = 0, queue.push_back(from);
+  }
+  StringTable out;
+  if (n == 0 || number[0] < 0) return out;
+  int32_t count = 0;
+  for (int32_t& at : number)
+    if (at >= 0) at = count++;
+  for (size_t i = 0; i < n; ++i) {
+    if (number[i] < 0) continue;
+    StringTable::State state{{}, given.states[i].is_final};
+    for (const ByteEdge& e : given.states[i].edges)
+      if (number[e.to] >= 0) state.edges.push_back({e.lo, e.hi, number[e.to]});
+    out.states.push_back(std::move(state));
+  }
+  return out;
+}
+
+// A pattern without assertions: its positions, and sets of them (Thompson, 1968).
+class Determinizer {
+ public:
+  explicit Determinizer(const RegexNode& node) {
+    const int32_t start = p_.new_state();
+    final_ = p_.new_state();
+    add(node, start, final_);
+    mark_.assign(p_.nfa.size(), 0);
+    std::vector<int32_t> set{start};
+    intern(set);
+    for (size_t i = 0; i < sets_.size(); ++i) explore(i);
+  }
+  StringTable table() { return pruned(table_); }
+
+ private:
+  void add(const RegexNode& node, int32_t from, int32_t to) {
+    if (p_.nfa.size() > kMaxPositions)
+      throw GrammarLimitError("a pattern that applies with others has more than 50000 positions");
+    if (node.kind == RegexNode::Kind::set) return add_chars(p_, node.set, from, to);
+    if (node.kind == RegexNode::Kind::choice) {
+      for (const auto& part : node.parts) add(*part, from, to);
+      return;
+    }
+    const auto step = [&](const RegexNode& part) {
+      const int32_t next = p_.new_state();
+      add(part, from, next);
+      from = next;
+    };
+    if (node.kind == RegexNode::Kind::sequence) {
+      for (const auto& part : node.parts) step(*part);
+      return p_.nfa[from].empty.push_back(to);
+    }
+    for (int64_t i = 0; i < node.min; ++i) step(*node.parts[0]);
+    if (node.max == kUnbounded) {
+      const int32_t loop = p_.new_state();
+      p_.nfa[from].empty.push_back(loop);
+      from = loop;
+      step(*node.parts[0]);
+      p_.nfa[from].empty.push_back(loop);
+      return p_.nfa[loop].empty.push_back(to);
+    }
+    for (int64_t i = node.min; i < node.max; ++i) {
+      p_.nfa[from].empty.push_back(to);
+      step(*node.parts[0]);
+    }
+    p_.nfa[from].empty.push_back(to);
+  }
+
+  int32_t intern(std::vector<int32_t>& set) {
+    ++epoch_;
+    for (const int32_t s : set) mark_[s] = epoch_;
+    for (size_t i = 0; i < set.size(); ++i)
+      for (const int32_t to : p_.nfa[set[i]].empty)
+        if (mark_[to] != epoch_) mark_[to] = epoch_, set.push_back(to);
+    std::erase_if(set, [&](int32_t s) { return s != final_ && p_.nfa[s].bytes.empty(); });
+    std::sort(set.begin(), set.end());
+    const auto [it, is_new] = ids_.try_emplace(set, static_cast<int32_t>(sets_.size()));
+    if (is_new) {
+      if (sets_.size() >= kMaxStates)
+        throw GrammarLimitError("a pattern that applies with others has more than 20000 states");
+      sets_.push_back(set);
+      table_.states.push_back({{}, std::binary_search(set.begin(), set.end(), final_)});
+    }
+    return it->second;
+  }
+
+  void explore(size_t at) {
+    std::vector<ByteEdge> edges;
+    for (const int32_t s : sets_[at])
+      edges.insert(edges.end(), p_.nfa[s].bytes.begin(), p_.nfa[s].bytes.end());
+    std::array<bool, 257> cut{};
+    for (const ByteEdge& e : edges) cut[e.lo] = cut[e.hi + 1] = true;
+    for (int b = 0, end = 0; b < 256; b = end) {
+      for (end = b + 1; end < 256 && !cut[end];) ++end;
+      std::vector<int32_t> to;
+      ++epoch_;
+      for (const ByteEdge& e : edges)
+        if (e.lo <= b && b <= e.hi && mark_[e.to] != epoch_)
+          mark_[e.to] = epoch_, to.push_back(e.to);
+      if (to.empty()) continue;
+      const int32_t id = intern(to);
+      table_.states[at].edges.push_back(
+          {static_cast<uint8_t>(b), static_cast<uint8_t>(end - 1), id});
+    }
+  }
+
+  Program p_;
+  int32_t final_ = 0, epoch_ = 0;
+  std::vector<int32_t> mark_;
+  std::map<std::vector<int32_t>, int32_t> ids_;
+  std::vector<std::vector<int32_t>> sets_;
+  StringTable table_;
+};
+
+StringTable table_of(const RegexNode& node) {
+  if (!has_assertions(node)) return Determinizer(node).table();
+  StringTable table;
+  for (auto& state : to_dfa(node, {}).states) table.states.push_back({state.edges, state.is_final});
+  return table;
+}
+
+// Formats' tables are made once per process: those of addresses and URIs are large.
+std::shared_ptr<const StringTable> table_of_format(const RegexNode& node,
+                                                   const std::string& pattern) {
+  static std::mutex mutex;
+  static std::map<std::string, std::shared_ptr<const StringTable>> made;
+  const std::lock_guard lock(mutex);
+  auto& known = made[pattern];
+  if (!known) known = std::make_shared<StringTable>(table_of(node));
+  return known;
+}
+
 // Some tables at once, and well-formed UTF-8. A table that a text has left is in state -1.
 class Product {
  public:
@@ -164,36 +306,6 @@ class Product {
   std::vector<bool> is_needed_;
   std::map<Tuple, int32_t> ids_;
 };
-
-// Without the states that lead to no final one.
-StringTable pruned(const StringTable& given) {
-  const size_t n = given.states.size();
-  std::vector<std::vector<int32_t>> back(n);
-  std::vector<int32_t> queue, number(n, -1);
-  for (size_t i = 0; i < n; ++i) {
-    for (const ByteEdge& e : given.states[i].edges) back[e.to].push_back(static_cast<int32_t>(i));
-    if (given.states[i].is_final) queue.push_back(static_cast<int32_t>(i)), number[i] = 0;
-  }
-  while (!queue.empty()) {
-    const int32_t s = queue.back();
-    queue.pop_back();
-    for (const int32_t from : back[s])
-      if (number[from] < 0) number[from] = 0, queue.push_back(from);
-  }
-  StringTable out;
-  if (n == 0 || number[0] < 0) return out;
-  int32_t count = 0;
-  for (int32_t& at : number)
-    if (at >= 0) at = count++;
-  for (size_t i = 0; i < n; ++i) {
-    if (number[i] < 0) continue;
-    StringTable::State state{{}, given.states[i].is_final};
-    for (const ByteEdge& e : given.states[i].edges)
-      if (number[e.to] >= 0) state.edges.push_back({e.lo, e.hi, number[e.to]});
-    out.states.push_back(std::move(state));
-  }
-  return out;
-}
 
 // Four hexadecimal digits between two numbers of as many, by the first digit that differs.
 ExprPtr hex_range(uint32_t lo, uint32_t hi, int digits) {
@@ -318,6 +430,8 @@ int Languages::of_regex(std::string_view pattern, std::string_view flags) {
     made.shortest = lengths.shortest;
     made.longest = lengths.longest;
     made.is_sure = !has_assertions(*made.node);
+    made.is_format = flags == kFormatFlags;
+    if (made.is_format) made.pattern = pattern;
     languages_.push_back(std::move(made));
   } catch (...) {
     regexes_.erase(it);
@@ -339,14 +453,10 @@ int Languages::of_words(const std::vector<std::string>& words) {
 const StringTable& Languages::table(int id) {
   Language& l = languages_[id];
   if (!l.table) {
-    StringTable made;
-    if (l.node) {
-      for (auto& state : to_dfa(*l.node, {}).states)
-        made.states.push_back({state.edges, state.is_final});
-    } else {
-      made = table_of(l.words);
-    }
-    l.table = std::make_shared<StringTable>(std::move(made));
+    if (l.is_format)
+      l.table = table_of_format(*l.node, l.pattern);
+    else
+      l.table = std::make_shared<StringTable>(l.node ? table_of(*l.node) : table_of(l.words));
   }
   return *l.table;
 }
@@ -404,6 +514,11 @@ bool Languages::is_empty(const StringSet& set) {
   if (set.max != kUnbounded && set.min > set.max) return true;
   if (set.in.empty() && set.out.empty()) return false;
   if (is_implied(set)) return languages_[set.in[0]].shortest >= kImpossible;
+  if (set.in.size() == 1 && set.out.empty()) {  // its shortest string may do
+    const Language& l = languages_[set.in[0]];
+    if (l.is_sure && l.shortest >= set.min && (set.max == kUnbounded || l.shortest <= set.max))
+      return false;
+  }
   const auto table = product(set.in, set.out);
   return table->states.empty() || !string_machine(table, set.min, set.max, false);
 }

@@ -26,6 +26,9 @@ struct StringTable {
   int32_t next(int32_t s, uint8_t b) const;
 };
 
+// Flags of parse_regex for patterns, which are searched for, and for formats.
+constexpr std::string_view kPatternFlags = "ux", kFormatFlags = "u";
+
 class Languages {
  public:
   // Throws GrammarSyntaxError, UnsupportedRegexError. `flags` as parse_regex.
@@ -50,6 +53,8 @@ class Languages {
     std::vector<std::string> words;              // sorted
     int64_t shortest = 0, longest = kUnbounded;  // in characters, or a wider range
     bool is_sure = true;                         // of the range, and that there is some string
+    bool is_format = false;                      // then its pattern:
+    std::string pattern;
     std::shared_ptr<const StringTable> table;
   };
   const StringTable& table(int language);
