@@ -243,7 +243,7 @@ bool Masks::enter_counted(int32_t from, Walk& w) {
     if (onto == kNone) onto = arena_.step(from, b);
   if (onto == kNone || onto == from || arena_.config(onto).count > 1) return false;
   const Alphabet alphabet = arena_.loop_from(from, onto);
-  if (alphabet.count() < kMinAlphabet) return false;
+  if (alphabet.count() < worth_.alphabet) return false;
   if (w.follow)
     for (int b = 0; b < 256; ++b)
       if ((*w.follow)[b] && alphabet.has(static_cast<uint8_t>(b))) return false;
