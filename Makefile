@@ -10,6 +10,7 @@ ifeq ($(TORCH),pinned)
   BIN := $(VENV)/bin/
   PY := $(BIN)python
   STRICT := --strict
+  SPREAD := -n 2
 else ifeq ($(TORCH),system)
   PY := PYTHONPATH=python $(PYTHON)
 else
@@ -25,7 +26,7 @@ BUILD = $(PY) setup.py -q build_ext --inplace $(STRICT) $(1)$(if $(VENV), && $(M
 ROOMS := $(patsubst csrc/%/bind.cpp,%,$(wildcard csrc/*/bind.cpp))
 OP_TESTS := $(wildcard $(ROOMS:%=tests/%) tests/test_ops_table.py tests/test_promises.py)
 CXX_FILES = $(shell find csrc tests -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh')
-AT_LOWEST_LEVEL := LMX_CPU_ISA=v3 $(PY) -m pytest $(OP_TESTS) -k "not simt and not cuda"
+AT_LOWEST_LEVEL := LMX_CPU_ISA=v3 $(PY) -m pytest $(SPREAD) $(OP_TESTS) -k "not simt and not cuda"
 
 .PHONY: help build demo check test test-long mutants cuda bench docs abi-check gpu-check wheel lint format clean
 
@@ -47,7 +48,7 @@ check: $(call with,test)  ## two minutes: the op tests
 
 test: $(call with,model test)  ## all tests but the long ones, op tests at every level
 	$(call BUILD)
-	$(PY) -m pytest tests bench
+	$(PY) -m pytest $(SPREAD) tests bench
 	@if [ "$$($(PY) -c 'import lmx; print(lmx._C.cpu_isa)')" != v3 ]; then set -x; $(AT_LOWEST_LEVEL); fi
 
 test-long: $(call with,model test)  ## the gates at full size, statistics, fuzz

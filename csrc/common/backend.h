@@ -84,7 +84,7 @@ namespace lmx {
 // The kernel of an op's overload `no_status`: the op's own, with no status.
 template <auto kernel>
 void without_status(StableIValue* stack, uint64_t num_args, uint64_t num_outputs) {
-  constexpr uint64_t kMostArgs = 32;
+  constexpr uint64_t kMostArgs = 64;
   STD_TORCH_CHECK(num_args < kMostArgs && num_outputs <= kMostArgs, "lmx: too many arguments");
   StableIValue wide[kMostArgs];
   std::copy_n(stack, num_args, wide);

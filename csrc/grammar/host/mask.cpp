@@ -226,69 +226,6 @@ void Masks::leave(int32_t node, const Base& base, const Vocabulary::Within& tabl
   for (const auto& cut : table.cuts) walk(cut.node, cut.begin, cut.begin == top ? from : base.onto);
 }
 
-// A repetition of single characters that may go on for `most` of them, all of one alphabet: after
-// as many characters the configuration is always the same, so the table is cut off by length, and
-// what leaves it goes on from the configuration after its characters.
-bool Masks::enter_counted(int32_t from, Walk& w) {
-  States& states = arena_.states();
-  const Config& config = arena_.config(from);
-  if (config.count != 1 || arena_.frame(config.items[0].frame).count != 1) return false;
-  const Item back = arena_.frame(config.items[0].frame).items[0];
-  if (back.state < 0 || !states.is_counted(back.state) ||
-      !states.get(config.items[0].state).is_start)
-    return false;
-  const int32_t most = std::min(states.get(back.state).allowed, vocabulary_.longest()) + 1;
-  int32_t onto = kNone;
-  for (const uint8_t b : {'a', '0', 'A', ' '})
-    if (onto == kNone) onto = arena_.step(from, b);
-  if (onto == kNone || onto == from || arena_.config(onto).count > 1) return false;
-  const Alphabet alphabet = arena_.loop_from(from, onto);
-  if (alphabet.count() < worth_.alphabet) return false;
-  if (w.follow)
-    for (int b = 0; b < 256; ++b)
-      if ((*w.follow)[b] && alphabet.has(static_cast<uint8_t>(b))) return false;
-  uint8_t some = 0;
-  while (!alphabet.has(some)) ++some;
-  std::vector<int32_t> after{from};  // so many characters
-  const auto config_after = [&](int32_t chars) {
-    while (static_cast<int32_t>(after.size()) <= chars)
-      after.push_back(arena_.step(after.back(), some));
-    return after[chars];
-  };
-  const auto table = vocabulary_.within(0, alphabet, alphabet);
-  w.accepted.add(vocabulary_.within_chars(alphabet, most));
-  const auto& nodes = vocabulary_.trie().nodes;
-  const auto walk = [&](int32_t node, int32_t depth, int32_t chars) {
-    if (chars > most) return;
-    const int32_t at = config_after(chars);
-    w.ends.clear();
-    w.regions.clear();
-    w.set(depth, at, arena_, false);
-    if (depth + 1 < nodes[node].depth)
-      walk_rest({node, depth}, at, w);
-    else
-      walk_below(node, node + nodes[node].size, w);
-  };
-  for (int32_t i = 1; i < nodes[0].size; i += nodes[i].size)
-    if (!alphabet.has(nodes[i].byte) || utf8_step(0, nodes[i].byte) < 0) walk(i, 0, 0);
-  const bool may_end = w.follow != nullptr;
-  for (int b = 0; b < 256; ++b) {
-    const int32_t begin = table->first_exit[b], end = table->first_exit[b + 1];
-    const bool is_step = arena_.step(from, static_cast<uint8_t>(b)) != kNone;
-    if (begin == end || (!is_step && !(may_end && (*w.follow)[b]))) continue;
-    for (int32_t k = begin; k < end; ++k)
-      walk(table->exits[k], nodes[table->exits[k]].depth - 1, table->exit_chars[k]);
-  }
-  for (const auto& cut : table->cuts) {
-    const std::string_view path =
-        vocabulary_.bytes(vocabulary_.trie().tokens[nodes[cut.node].first]);
-    const auto chars = std::count_if(path.begin(), path.begin() + cut.begin,
-                                     [](char c) { return (c & 0xC0) != 0x80; });
-    walk(cut.node, cut.begin, static_cast<int32_t>(chars));
-  }
-  return true;
-}
-
 // Nodes [begin, end), whose parents' configurations are known.
 void Masks::walk_below(int32_t begin, int32_t end, Walk& w) {
   const TokenTrie& trie = vocabulary_.trie();
@@ -351,7 +288,7 @@ void Masks::walk_below(int32_t begin, int32_t end, Walk& w) {
 
 void Masks::walk_all(int32_t from, Walk& w) {
   w.set(0, from, arena_, false);
-  if (enter_counted(from, w) || enter(0, w)) return;
+  if (enter(0, w)) return;
   if (w.levels[0].is_covered)
     walk_below(1, vocabulary_.trie().num_nodes(), w);
   else

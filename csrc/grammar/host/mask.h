@@ -102,7 +102,6 @@ class Masks {
   bool enter(int32_t node, Walk& w);
   template <typename IsOut>
   void walk_root(Walk& w, const IsOut& is_out);
-  bool enter_counted(int32_t from, Walk& w);
   void leave(int32_t node, const Base& base, const Vocabulary::Within& table, Walk& w);
   const Base& base_of(int32_t from);
   Base find_base(int32_t from);

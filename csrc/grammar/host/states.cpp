@@ -155,8 +155,9 @@ void States::expand_machine(State& state) {
   for (int b = 0; b < 256; ++b) {
     const int32_t to = machine.next(state.machine_state, static_cast<uint8_t>(b));
     next[b] = to < 0 ? kNone : intern_machine(state.rule, to, false);
-    state.has_bytes |= to >= 0;
+    state.live[b] = to >= 0;
   }
+  state.has_bytes = state.live.any();
   state.is_end = state.is_final && !state.has_bytes;
   if (!state.has_bytes) return;
   state.next = std::move(next);

@@ -173,13 +173,11 @@ std::shared_ptr<const Vocabulary::Within> Vocabulary::within(int32_t node, const
   const auto& nodes = trie_.nodes;
   const int32_t top = nodes[node].depth, end = node + nodes[node].size;
   struct Place {
-    int utf8;        // the reader's state
-    int32_t begin;   // the depth at which the character begins
-    uint16_t chars;  // that have begun
+    int utf8;       // the reader's state
+    int32_t begin;  // the depth at which the character begins
   };
-  std::vector<Place> places(trie_.max_depth + 1, {0, top, 0});
+  std::vector<Place> places(trie_.max_depth + 1, {0, top});
   std::vector<int32_t> exits;
-  std::vector<uint16_t> exit_chars;  // in the order of nodes
   for (int32_t i = node + 1; i < end;) {
     const TokenTrie::Node& n = nodes[i];
     const bool is_first = n.depth == top + 1;
@@ -189,16 +187,13 @@ std::shared_ptr<const Vocabulary::Within> Vocabulary::within(int32_t node, const
     if (after < 0 || !(is_first ? first : rest).has(n.byte)) {
       if (at.utf8 != 0)
         made->cuts.push_back({i, at.begin});
-      else if (!is_first) {
+      else if (!is_first)
         exits.push_back(i);
-        exit_chars.push_back(at.chars);
-      }
       i += n.size;
       continue;
     }
     const bool is_whole = at.utf8 == 0 && rest.covers(trie_.content[i]);
-    const auto chars = static_cast<uint16_t>(at.chars + (at.utf8 == 0));
-    places[n.depth] = {after, at.begin, chars};
+    places[n.depth] = {after, at.begin};
     const int32_t next = is_whole ? i + n.size : i + 1;
     made->ids.insert(made->ids.end(), trie_.tokens.begin() + n.first,
                      trie_.tokens.begin() + nodes[next].first);
@@ -209,33 +204,8 @@ std::shared_ptr<const Vocabulary::Within> Vocabulary::within(int32_t node, const
     for (const int32_t t : made->ids) set_bit(made->bits.data(), t);
     made->ids = {};
   }
-  sort_exits(*made, exits);
-  for (const int32_t exit : made->exits)
-    made->exit_chars.push_back(
-        exit_chars[std::lower_bound(exits.begin(), exits.end(), exit) - exits.begin()]);
+  sort_exits(*made, std::move(exits));
   return known = std::move(made);
-}
-
-std::shared_ptr<const Bits> Vocabulary::within_chars(const Alphabet& alphabet, int32_t most) const {
-  const auto all = within(0, alphabet, alphabet);
-  const std::lock_guard lock(mutex_);
-  if (by_chars_.empty())
-    for (int32_t t = 0; t < size_; ++t) {
-      const std::string_view text = bytes(t);
-      const auto chars = static_cast<size_t>(
-          std::count_if(text.begin(), text.end(), [](char c) { return (c & 0xC0) != 0x80; }));
-      if (chars >= by_chars_.size()) by_chars_.resize(chars + 1);
-      by_chars_[chars].push_back(t);
-    }
-  if (within_chars_.size() >= kMaxWithin) within_chars_.clear();
-  auto& known = within_chars_[{alphabet, most}];
-  if (known) return known;
-  auto bits = std::make_shared<Bits>(all->bits);
-  bits->resize(num_words());  // empty where the tokens are few
-  for (const int32_t t : all->ids) set_bit(bits->data(), t);
-  for (size_t chars = static_cast<size_t>(most) + 1; chars < by_chars_.size(); ++chars)
-    for (const int32_t t : by_chars_[chars]) (*bits)[t >> 5] &= ~(1u << (t & 31));
-  return known = std::move(bits);
 }
 
 size_t Vocabulary::memory_bytes() const {

@@ -50,7 +50,6 @@ class Vocabulary {
     Bits bits;                 // the tokens, or none where they are
     std::vector<int32_t> ids;  // few
     std::vector<int32_t> exits;
-    std::vector<uint16_t> exit_chars;       // whole characters before each, from the node on
     std::vector<int32_t> tokens;            // of exits with nothing below, which come last
     std::array<int32_t, 257> first_exit{};  // of a byte, in `exits`
     std::array<int32_t, 256> first_leaf{};  // of those with nothing below
@@ -60,8 +59,6 @@ class Vocabulary {
   // Remembered, for a while: grammars ask for the same ones.
   std::shared_ptr<const Within> within(int32_t node, const Alphabet& first,
                                        const Alphabet& rest) const;
-  // Of all tokens within an alphabet, those of at most so many characters; likewise remembered.
-  std::shared_ptr<const Bits> within_chars(const Alphabet& alphabet, int32_t most) const;
 
   std::string save() const;
   static std::shared_ptr<Vocabulary> load(std::string_view data);  // std::invalid_argument
@@ -80,8 +77,6 @@ class Vocabulary {
   uint64_t fingerprint_ = 0;
   using WithinKey = std::tuple<int32_t, Alphabet, Alphabet>;
   mutable std::mutex mutex_;
-  mutable std::vector<std::vector<int32_t>> by_chars_;  // tokens by their number of characters
-  mutable std::map<std::pair<Alphabet, int32_t>, std::shared_ptr<const Bits>> within_chars_;
   mutable std::map<WithinKey, std::shared_ptr<const Within>> within_;
 };
 

@@ -270,7 +270,7 @@ class PagedKVCache:
             handle: the sequence.
             tokens: int64 ``[n]`` or numbers; at most the sequence's length.
             extra_key: all that keys and values depend on besides tokens: model, adapter, rotary
-                settings. The cache adds dtype and shapes.
+                settings. The dtype and the shapes are the cache's own.
 
         Raises:
             StaleHandle: as named.
