@@ -39,7 +39,7 @@ def others(weights: str, ids: Any, count: int) -> str:
         theirs = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16)
         started = time.perf_counter()
         theirs.generate(ids, max_new_tokens=count, min_new_tokens=count, do_sample=False)
-        return f"Transformers {count / (time.perf_counter() - started):.1f}"
+        return f"Transformers {count / (time.perf_counter() - started):.1f} tokens/s"
     if importlib.util.find_spec("llama_cpp") is None:
         return "llama.cpp is not installed"
     from llama_cpp import Llama
@@ -48,7 +48,7 @@ def others(weights: str, ids: Any, count: int) -> str:
     started = time.perf_counter()
     for _ in zip(range(count), llama.generate(ids[0].tolist(), temp=0.0), strict=False):
         pass
-    return f"llama.cpp {count / (time.perf_counter() - started):.1f}"
+    return f"llama.cpp {count / (time.perf_counter() - started):.1f} tokens/s"
 
 
 def compare(model: Any, prompt: str, weights: str, count: int) -> int:
@@ -56,7 +56,7 @@ def compare(model: Any, prompt: str, weights: str, count: int) -> int:
     chat, costs, texts = [{"role": "user", "content": prompt}], step_costs(model), []
     template = model.tokenizer.apply_chat_template
     ids = template(chat, add_generation_prompt=True, return_tensors="pt", return_dict=False)
-    print(f"> {prompt[:60]} ({ids.shape[1]} tokens; {others(weights, ids, count)} tokens/s)")
+    print(f"> {prompt[:60]} ({ids.shape[1]} tokens; {others(weights, ids, count)})")
     for drafter in DRAFTERS:
         [a] = lmx.generate(model, [chat], max_new_tokens=count, drafter=drafter)
         texts.append(a.text)
