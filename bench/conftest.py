@@ -63,9 +63,9 @@ def report(request: pytest.FixtureRequest) -> list[Figures]:
 
 
 @pytest.fixture
-def smoke(benchmark: Any) -> bool:
+def smoke(request: pytest.FixtureRequest) -> bool:
     """Whether each way is called just once: inputs may then be small."""
-    return benchmark.disabled
+    return not request.config.getoption("benchmark_enable")
 
 
 # ---- facts and reports ---------------------------------------------------------------------------

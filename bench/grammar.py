@@ -22,7 +22,7 @@ from lmx.grammar import Compiler, DeviceAutomaton, Grammar, Matcher, TokenizerIn
 
 from .grammar_peers import Session, llguidance_engine, lmx_engine, xgrammar_engine
 from .measure import Measure
-from .race import Rotation
+from .race import Rotation, threads
 
 FOLDER = Path(__file__).with_name("grammars")
 NAMES = ("json", *sorted(path.stem for path in FOLDER.glob("*.ebnf")))
@@ -150,7 +150,7 @@ def least_of(before: list[float], now: list[float]) -> list[float]:
     return [min(a, b) for a, b in zip(before, now, strict=True)] if before else now
 
 
-def test_masks_of_texts(benchmark: Any, smoke: bool, request: pytest.FixtureRequest) -> None:
+def test_masks_of_texts(smoke: bool, request: pytest.FixtureRequest) -> None:
     """Every grammar's text, every engine: percentiles over all tokens of texts that all accept."""
     found = llama3()
     if found is None:
@@ -166,11 +166,10 @@ def test_masks_of_texts(benchmark: Any, smoke: bool, request: pytest.FixtureRequ
         engines = {"lmx": engines["lmx"]}
     names = NAMES[:4] if smoke else NAMES
     results: dict[str, dict[str, Times]] = {}
-    with _one_thread():
+    with threads(1):
         for name in names:
             results[name] = measure_text(engines, name, encoding)
             print("\n".join(lines_of(name, results[name])), flush=True)
-    benchmark.pedantic(lambda: None)
     print("\n".join(["", *report(results, list(engines))]))
     assert not any(times["lmx"].fault for times in results.values())
     if request.config.getoption("--gates"):
@@ -209,16 +208,7 @@ def hold_gates(results: dict[str, dict[str, Times]], peers: list[str]) -> None:
             assert a < b, f"p{100 * share:g}: lmx {a:.1f} us, {peer} {b:.1f} us"
 
 
-class _one_thread:
-    def __enter__(self) -> None:
-        self.before = torch.get_num_threads()
-        torch.set_num_threads(1)
-
-    def __exit__(self, *_: object) -> None:
-        torch.set_num_threads(self.before)
-
-
-def test_calls_without_python(benchmark: Any, smoke: bool, request: pytest.FixtureRequest) -> None:
+def test_calls_without_python(smoke: bool, request: pytest.FixtureRequest) -> None:
     """A warm fill, an accept, a rollback and a fork, as C++ loops see them; and the tables."""
     found = llama3()
     if found is None:
@@ -232,7 +222,6 @@ def test_calls_without_python(benchmark: Any, smoke: bool, request: pytest.Fixtu
     t0 = time.perf_counter_ns()
     TokenizerInfo(entries)
     tables = (time.perf_counter_ns() - t0) / 1e6
-    benchmark.pedantic(lambda: None)
     print(
         f"\nfill {fill:.0f} ns  accept {accept:.0f} ns  rollback {rollback:.0f} ns  "
         f"fork {fork:.0f} ns  tables {tables:.0f} ms"
@@ -241,7 +230,7 @@ def test_calls_without_python(benchmark: Any, smoke: bool, request: pytest.Fixtu
         assert fill <= 1000 and accept <= 600 and max(rollback, fork) <= 300 and tables <= 300
 
 
-def test_calls_from_python(benchmark: Any, smoke: bool, request: pytest.FixtureRequest) -> None:
+def test_calls_from_python(smoke: bool, request: pytest.FixtureRequest) -> None:
     """A warm fill, an accept, a rollback and a fork, called from Python; one clock around many."""
     found = llama3()
     if found is None:
@@ -266,7 +255,6 @@ def test_calls_from_python(benchmark: Any, smoke: bool, request: pytest.FixtureR
     accept = fastest(lambda: m.accept(token))
     rollback = fastest(lambda: m.rollback(1))
     fork = fastest(m.fork)
-    benchmark.pedantic(lambda: None)
     print(
         f"\nfill {fill:.0f} ns  accept {accept:.0f} ns  rollback {rollback:.0f} ns  "
         f"fork {fork:.0f} ns, from Python"

@@ -4,8 +4,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-
 from lmx.grammar import Compiler, Grammar, Matcher, TokenizerInfo, new_bitmask
 
 
@@ -31,15 +29,35 @@ def lmx_engine(info: TokenizerInfo) -> Engine:
     return make
 
 
-def xgrammar_engine(info: TokenizerInfo) -> Engine | None:
+def xgrammar_tokenizer(info: TokenizerInfo) -> Any:
+    """The same vocabulary for XGrammar; None without the package."""
     try:
         import xgrammar as xgr
     except ImportError:
         return None
     entries = [info.token_bytes(t) for t in range(info.vocab_size)]
-    theirs = xgr.TokenizerInfo(
+    return xgr.TokenizerInfo(
         entries, vocab_size=info.vocab_size, stop_token_ids=list(info.stop_ids)
     )
+
+
+def llguidance_tokenizer(info: TokenizerInfo, encoding: Any) -> Any:
+    """The same vocabulary for llguidance; None without the package."""
+    try:
+        import llguidance.tiktoken
+    except ImportError:
+        return None
+    return llguidance.tiktoken.lltokenizer_from_encoding(
+        encoding, n_vocab=info.vocab_size, eos_token=info.stop_ids[0]
+    )
+
+
+def xgrammar_engine(info: TokenizerInfo) -> Engine | None:
+    theirs = xgrammar_tokenizer(info)
+    if theirs is None:
+        return None
+    import xgrammar as xgr
+
     compiler = xgr.GrammarCompiler(theirs, max_threads=1, cache_enabled=False)
 
     def make(text: str) -> Session:
@@ -57,23 +75,19 @@ def xgrammar_engine(info: TokenizerInfo) -> Engine | None:
 
 
 def llguidance_engine(info: TokenizerInfo, encoding: Any) -> Engine | None:
-    try:
-        import llguidance
-        import llguidance.tiktoken
-        import llguidance.torch as on_torch
-        from llguidance.gbnf_to_lark import any_to_lark
-    except ImportError:
+    tokenizer = llguidance_tokenizer(info, encoding)
+    if tokenizer is None:
         return None
-    tokenizer = llguidance.tiktoken.lltokenizer_from_encoding(
-        encoding, n_vocab=info.vocab_size, eos_token=info.stop_ids[0]
-    )
+    import llguidance
+    import llguidance.torch as on_torch
+    from llguidance.gbnf_to_lark import any_to_lark
 
     def make(text: str) -> Session:
         lark = "%llguidance {}\nstart: %json {}" if text == "json" else any_to_lark(text)
         matcher = llguidance.LLMatcher(tokenizer, lark)
         if matcher.is_error():
             raise ValueError(matcher.get_error())
-        bitmask = torch.full((1, (info.vocab_size + 31) // 32), -1, dtype=torch.int32)
+        bitmask = new_bitmask(1, info.vocab_size)
         return Session(
             lambda: on_torch.fill_next_token_bitmask(matcher, bitmask, 0),
             matcher.consume_token,

@@ -16,12 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from lmx.grammar import Compiler, Grammar, Matcher, TokenizerInfo, new_bitmask
 
-from .grammar import _one_thread, llama3, percentile
+from .grammar import llama3, percentile
+from .grammar_peers import llguidance_tokenizer, xgrammar_tokenizer
 from .grammar_schemas import made_schemas
+from .race import threads
 
 LIMIT_S = 10.0  # of one engine on one schema: beyond, it is given up
 
@@ -65,14 +66,11 @@ def lmx_engine(info: TokenizerInfo, order: str) -> Engine:
 
 
 def xgrammar_engine(info: TokenizerInfo, dynamic: bool) -> Engine | None:
-    try:
-        import xgrammar as xgr
-    except ImportError:
+    theirs = xgrammar_tokenizer(info)
+    if theirs is None:
         return None
-    entries = [info.token_bytes(t) for t in range(info.vocab_size)]
-    theirs = xgr.TokenizerInfo(
-        entries, vocab_size=info.vocab_size, stop_token_ids=list(info.stop_ids)
-    )
+    import xgrammar as xgr
+
     bitmask = xgr.allocate_token_bitmask(1, info.vocab_size)
     stop = info.stop_ids[0]
 
@@ -93,16 +91,13 @@ def xgrammar_engine(info: TokenizerInfo, dynamic: bool) -> Engine | None:
 
 
 def llguidance_engine(info: TokenizerInfo, encoding: Any) -> Engine | None:
-    try:
-        import llguidance
-        import llguidance.tiktoken
-        import llguidance.torch as on_torch
-    except ImportError:
+    tokenizer = llguidance_tokenizer(info, encoding)
+    if tokenizer is None:
         return None
-    tokenizer = llguidance.tiktoken.lltokenizer_from_encoding(
-        encoding, n_vocab=info.vocab_size, eos_token=info.stop_ids[0]
-    )
-    bitmask = torch.full((1, (info.vocab_size + 31) // 32), -1, dtype=torch.int32)
+    import llguidance
+    import llguidance.torch as on_torch
+
+    bitmask = new_bitmask(1, info.vocab_size)
 
     def compile_(schema: str) -> Made:
         grammar = llguidance.LLMatcher.grammar_from_json_schema(schema)
@@ -199,7 +194,7 @@ def report(results: dict[str, list[Outcome]]) -> Iterator[str]:
             yield f"  {who:18} first    {spelled([p[index].first for p in pairs])}"
 
 
-def test_schemas(benchmark: Any, smoke: bool, request: pytest.FixtureRequest) -> None:
+def test_schemas(smoke: bool, request: pytest.FixtureRequest) -> None:
     found = llama3()
     if found is None:
         pytest.skip("needs the packages llama-models and tiktoken")
@@ -215,14 +210,13 @@ def test_schemas(benchmark: Any, smoke: bool, request: pytest.FixtureRequest) ->
         if request.config.getoption("--static"):
             engines["xgrammar"] = xgrammar_engine(info, False)
     results: dict[str, list[Outcome]] = {name: [] for name, engine in engines.items() if engine}
-    with _one_thread():
+    with threads(1):
         for case in cases:
             texts = [encoding.encode(text, disallowed_special=()) for text, _ in case.tests]
             for name in results:
                 engine = engines[name]
                 assert engine is not None
                 results[name].append(run_case(engine, case, texts))
-    benchmark.pedantic(lambda: None)
     print()
     for case, outcome in zip(cases, results["lmx"], strict=True):
         if outcome.fault:

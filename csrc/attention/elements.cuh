@@ -1,24 +1,12 @@
 // csrc/attention/elements.cuh: elements of a dtype on the device, 16 bytes at a time where the
 // addresses allow it.
 #pragma once
-#include <cuda_bf16.h>
-#include <cuda_fp16.h>
-
+#include "../common/dtype.cuh"
 #include "../common/hostdev.h"
 #include "../common/launch.h"
 #include "../common/ptx.cuh"
 
 namespace lmx::attention {
-// f(T{}) for the device's type of a dtype.
-template <typename F>
-void visit_device_dtype(DType dtype, const F& f) {
-  switch (dtype) {
-    case DType::f32: return f(float{});
-    case DType::f16: return f(__half{});
-    case DType::bf16: return f(__nv_bfloat16{});
-  }
-}
-
 __device__ __forceinline__ bool in_sixteens(const void* p) {
   return reinterpret_cast<uintptr_t>(p) % 16 == 0;
 }

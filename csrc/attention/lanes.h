@@ -9,29 +9,15 @@
 #include <algorithm>
 #include <type_traits>
 
-#include "../common/vec.h"
+#include "../common/step.h"
 
 namespace lmx::attention::LMX_ISA {
 using namespace lmx::LMX_ISA;
 
-constexpr int kStep = 16;
-constexpr int kRegs = kStep / kLanes;  // two at level v3, one at v4
-struct Step {
-  Vec reg[kRegs];
-};
-
-inline Step zero_step() {
-  Step s;
-  for (Vec& v : s.reg) v = Vec(0.f);
-  return s;
-}
 // Register r of the step at p.
 inline Vec load_lanes(const float* p, int r) { return load(p + r * kLanes); }
 inline Vec load_lanes(const F16* p, int r) { return load(p + r * kLanes); }
 
-inline void store_step(float* p, const Step& s) {
-  for (int i = 0; i < kRegs; ++i) store(p + i * kLanes, s.reg[i]);
-}
 inline Step fma(Step a, Step b, Step c) {
   for (int i = 0; i < kRegs; ++i) c.reg[i] = fma(a.reg[i], b.reg[i], c.reg[i]);
   return c;
@@ -133,16 +119,6 @@ Vec rounded(Vec v) {
     const __m256i sum = _mm256_add_epi32(bits, _mm256_add_epi32(last, half));
     return _mm256_castsi256_ps(_mm256_and_si256(sum, _mm256_set1_epi32(-(1 << kDropped))));
 #endif
-  }
-}
-
-// f(T{}) for the C++ type of a dtype.
-template <typename F>
-void visit_dtype(DType dtype, const F& f) {
-  switch (dtype) {
-    case DType::f32: return f(float{});
-    case DType::f16: return f(F16{});
-    case DType::bf16: return f(Bf16{});
   }
 }
 }  // namespace lmx::attention::LMX_ISA

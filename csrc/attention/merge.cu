@@ -40,7 +40,7 @@ __global__ void __launch_bounds__(kThreads) merge_kernel(MergeParams p) {
 // ---- dispatch: 3 dtypes -------------------------------------------------------------------------
 void merge_cuda(const MergeParams& p, cudaStream_t stream) {
   if (p.num_rows == 0) return;
-  visit_device_dtype(p.dtype, [&](auto type) {
+  visit_cuda_dtype(p.dtype, [&](auto type) {
     launch(merge_kernel<decltype(type)>, ceil_div<int64_t>(p.num_rows, kRows), kThreads, 0, stream,
            p);
   });

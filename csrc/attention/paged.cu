@@ -90,7 +90,7 @@ void paged_cuda(const PagedParams& p, cudaStream_t stream) {
   }
   if (!split.by_chunk) return;
   const int64_t rows = p.max_q < p.num_q ? p.max_q : p.num_q;
-  visit_device_dtype(p.dtype, [&](auto type) {
+  visit_cuda_dtype(p.dtype, [&](auto type) {
     launch(add_kernel<decltype(type)>, p.num_seqs * rows * p.num_heads, kAddThreads, 0, stream, p,
            split, rows);
   });

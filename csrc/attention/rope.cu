@@ -92,7 +92,7 @@ __global__ void __launch_bounds__(kThreads) rope_kernel(RopeParams p) {
 
 // ---- dispatch: 3 dtypes -------------------------------------------------------------------------
 void rope_cuda(const RopeParams& p, cudaStream_t stream) {
-  visit_device_dtype(p.dtype, [&](auto type) {
+  visit_cuda_dtype(p.dtype, [&](auto type) {
     using T = decltype(type);
     const int64_t blocks = ceil_div<int64_t>(Work<T>(p).threads(p), kThreads);
     if (p.num_rows == 0 || blocks == 0) return;

@@ -62,12 +62,34 @@ inline void pack_query(const Bf16* const* rows, int count, int dim, float* to) {
     pack_rows(rows + std::min(i, count), std::clamp(count - i, 0, kAmxRows), dim, to);
 }
 
+// Tiles 0 to 3 hold sums of 32 x 32: tile 4's rows, then tile 5's, times tile 6, then tile 7.
+using TileSums = float[kPassRows][kPassRows];
+inline void clear_sums() {
+  _tile_zero(0);
+  _tile_zero(1);
+  _tile_zero(2);
+  _tile_zero(3);
+}
+inline void add_products() {
+  _tile_dpbf16ps(0, 4, 6);
+  _tile_dpbf16ps(1, 5, 6);
+  _tile_dpbf16ps(2, 4, 7);
+  _tile_dpbf16ps(3, 5, 7);
+}
+inline void store_sums(TileSums& sums) {
+  constexpr int64_t kStride = sizeof sums[0];
+  _tile_stored(0, &sums[0][0], kStride);
+  _tile_stored(1, &sums[kAmxRows][0], kStride);
+  _tile_stored(2, &sums[0][kAmxRows], kStride);
+  _tile_stored(3, &sums[kAmxRows][kAmxRows], kStride);
+}
+
 // weights[r * kChunk + j] = <query row r, keys[j]>, r < num_rows, j < num_keys; in the rest of 32
 // keys and of 32 rows something is written, too.
 inline void tile_keys(const float* query, int dim, int num_rows, const Bf16* const* keys,
                       int num_keys, float* weights) {
   alignas(64) Bf16 space[2][kAmxRows * kMaxHeadDim];
-  alignas(64) float sums[kPassRows][kPassRows];
+  alignas(64) TileSums sums;
   const int64_t steps = ceil_div(dim, kAmxK);
   for (int j = 0; j < num_keys; j += kPassRows) {
     const TileRows a = tile_rows(keys + j, std::min(kAmxRows, num_keys - j), dim, space[0]);
@@ -76,25 +98,15 @@ inline void tile_keys(const float* query, int dim, int num_rows, const Bf16* con
     for (int r = 0; r < num_rows; r += kPassRows) {
       const float* q = query + r / kAmxRows * packed_floats(dim);
       const float* q2 = q + packed_floats(dim);
-      _tile_zero(0);
-      _tile_zero(1);
-      _tile_zero(2);
-      _tile_zero(3);
+      clear_sums();
       for (int64_t s = 0; s < steps; ++s) {
         _tile_loadd(4, a.first + s * kAmxK, a.stride);
         _tile_loadd(5, b.first + s * kAmxK, b.stride);
         _tile_loadd(6, q + s * kAmxFloats, kAmxBytes);
         _tile_loadd(7, q2 + s * kAmxFloats, kAmxBytes);
-        _tile_dpbf16ps(0, 4, 6);
-        _tile_dpbf16ps(1, 5, 6);
-        _tile_dpbf16ps(2, 4, 7);
-        _tile_dpbf16ps(3, 5, 7);
+        add_products();
       }
-      constexpr int64_t kStride = sizeof sums[0];
-      _tile_stored(0, &sums[0][0], kStride);
-      _tile_stored(1, &sums[kAmxRows][0], kStride);
-      _tile_stored(2, &sums[0][kAmxRows], kStride);
-      _tile_stored(3, &sums[kAmxRows][kAmxRows], kStride);
+      store_sums(sums);
       for (int k = 0; k < kPassRows; k += 4)
         for (int i = 0; i < std::min(kPassRows, num_rows - r); i += 4)
           transpose({&sums[k][i], &sums[k + 1][i], &sums[k + 2][i], &sums[k + 3][i]},
@@ -150,7 +162,7 @@ inline void narrow_weights(const float* weights, int num_rows, int num_keys, Bf1
 // to a multiple of 16.
 inline void tile_values(const Bf16* weights, int num_rows, const Bf16* pairs, int num_keys, int dim,
                         float* value, int64_t width) {
-  alignas(64) float sums[kPassRows][kPassRows];
+  alignas(64) TileSums sums;
   const int64_t step = kAmxK * padded(dim, kPassRows);
   std::atomic_signal_fence(std::memory_order_seq_cst);
   for (int r = 0; r < num_rows; r += kPassRows)
@@ -158,25 +170,15 @@ inline void tile_values(const Bf16* weights, int num_rows, const Bf16* pairs, in
       const Bf16* w = weights + r * kChunk;
       const Bf16* v = pairs + d / kAmxRows * 2 * kAmxFloats;
       constexpr int64_t kWeightStride = kChunk * sizeof(Bf16);
-      _tile_zero(0);
-      _tile_zero(1);
-      _tile_zero(2);
-      _tile_zero(3);
+      clear_sums();
       for (int j = 0; j < num_keys; j += kAmxK, w += kAmxK, v += step) {
         _tile_loadd(4, w, kWeightStride);
         _tile_loadd(5, w + kAmxRows * kChunk, kWeightStride);
         _tile_loadd(6, v, kAmxBytes);
         _tile_loadd(7, v + 2 * kAmxFloats, kAmxBytes);
-        _tile_dpbf16ps(0, 4, 6);
-        _tile_dpbf16ps(1, 5, 6);
-        _tile_dpbf16ps(2, 4, 7);
-        _tile_dpbf16ps(3, 5, 7);
+        add_products();
       }
-      constexpr int64_t kStride = sizeof sums[0];
-      _tile_stored(0, &sums[0][0], kStride);
-      _tile_stored(1, &sums[kAmxRows][0], kStride);
-      _tile_stored(2, &sums[0][kAmxRows], kStride);
-      _tile_stored(3, &sums[kAmxRows][kAmxRows], kStride);
+      store_sums(sums);
       for (int i = 0; i < std::min(kPassRows, num_rows - r); ++i)
         std::copy_n(sums[i], std::min<int64_t>(kPassRows, width - d), value + (r + i) * width + d);
     }

@@ -8,6 +8,7 @@
 
 #include "convert.h"
 #include "exact.h"
+#include "hostdev.h"
 
 namespace lmx::LMX_ISA {
 #if defined(__AVX512F__)
@@ -134,5 +135,15 @@ float fold(Vec v, const F& f) {
   for (int half = kLanes / 2; half > 0; half /= 2)
     for (int i = 0; i < half; ++i) lane[i] = f(lane[i], lane[i + half]);
   return lane[0];
+}
+
+// f(T{}) for the C++ type of a dtype.
+template <typename F>
+void visit_dtype(DType dtype, const F& f) {
+  switch (dtype) {
+    case DType::f32: return f(float{});
+    case DType::f16: return f(F16{});
+    case DType::bf16: return f(Bf16{});
+  }
 }
 }  // namespace lmx::LMX_ISA

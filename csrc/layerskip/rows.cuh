@@ -1,21 +1,10 @@
 // csrc/layerskip/rows.cuh: elements of any dtype as floats, and which rows a block of threads has.
 #pragma once
-#include <cuda_bf16.h>
-#include <cuda_fp16.h>
-
+#include "../common/dtype.cuh"
 #include "../common/launch.h"
 #include "rows.h"
 
 namespace lmx::layerskip {
-template <typename F>
-void visit_cuda_dtype(DType dtype, const F& f) {
-  switch (dtype) {
-    case DType::f32: return f(float{});
-    case DType::f16: return f(__half{});
-    case DType::bf16: return f(__nv_bfloat16{});
-  }
-}
-
 __device__ __forceinline__ float read_float(const void* p, DType dtype, int64_t i) {
   switch (dtype) {
     case DType::f32: return static_cast<const float*>(p)[i];

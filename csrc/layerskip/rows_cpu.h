@@ -31,14 +31,4 @@ inline void check_groups(const char* op, const Groups& g, int32_t* status) {
       op, g.num_rows, status, [&](int64_t row) { return bad_group(g, row); },
       [&](int64_t row) { return say_group(g, row); });
 }
-
-// f(T{}) for the C++ type of a dtype.
-template <typename F>
-void visit_dtype(DType dtype, const F& f) {
-  switch (dtype) {
-    case DType::f32: return f(float{});
-    case DType::f16: return f(F16{});
-    case DType::bf16: return f(Bf16{});
-  }
-}
 }  // namespace lmx::layerskip::LMX_ISA

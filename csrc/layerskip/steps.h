@@ -7,30 +7,16 @@
 // lie in the registers is a format's own choice; that is why it is this tree: it has two cheap
 // forms.
 #pragma once
-#include "../common/vec.h"
+#include "../common/step.h"
 #include "weights.h"
 
 namespace lmx::layerskip::LMX_ISA {
 using namespace lmx::LMX_ISA;
 
-constexpr int kStep = 16;
-constexpr int kRegs = kStep / kLanes;  // two at level v3, one at v4
-struct Step {
-  Vec reg[kRegs];
-};
-
 // Natural: lane i of the registers is element i. Paired: the first register has elements 0, 2, ...,
 // the second 1, 3, ...: bfloat16 comes apart that way with a shift and a mask. Tiles: see amx.h.
 enum class Order { natural, paired, tiles };
 
-inline Step zero_step() {
-  Step s;
-  for (Vec& v : s.reg) v = Vec(0.f);
-  return s;
-}
-inline void store_step(float* p, const Step& s) {
-  for (int i = 0; i < kRegs; ++i) store(p + i * kLanes, s.reg[i]);
-}
 inline Step load_step(const float* p) {
   Step s;
   for (int i = 0; i < kRegs; ++i) s.reg[i] = load(p + i * kLanes);

@@ -4,7 +4,7 @@
 #include <string>
 
 #include "../common/parallel.h"
-#include "trees.h"
+#include "walk.h"
 
 namespace lmx::tree::LMX_ISA {
 constexpr int64_t kGrainSeqs = 16;  // a tree takes a microsecond or two
@@ -40,5 +40,29 @@ inline Span checked_span(const Trees& t, int64_t seq, const char* op) {
   const Span span = span_of(t, seq);
   report(t, seq, span.bits, op, [&] { return say_span(t, seq, span.bits); });
   return span;
+}
+
+// Walks of all sequences: walk(seq, span, tree) returns status bits, say(bits) words what was
+// expected of a tree whose links are sound.
+template <typename WalkOne, typename Say>
+void for_walks(const WalkParams& w, const char* op, int64_t grain, const WalkOne& walk,
+               const Say& say) {
+  parallel_for(0, w.trees.num_seqs, grain, [&](int64_t begin, int64_t end) {
+    for (int64_t seq = begin; seq < end; ++seq) {
+      clear_walk(w, seq);
+      const Span span = checked_span(w.trees, seq, op);
+      if (span.size == 0) continue;
+      const TreeView tree{w.tokens + span.begin, w.first_child + span.begin,
+                          w.next_sibling + span.begin, span.size};
+      const int32_t bits = walk(seq, span, tree);
+      if (bits & kStatusBadTree) clear_walk(w, seq);
+      report(w.trees, seq, bits, op, [&] {
+        return std::string(bits & kStatusBadTree
+                               ? "first_child and next_sibling to link each node once, below its "
+                                 "parent, inside the tree"
+                               : say(bits));
+      });
+    }
+  });
 }
 }  // namespace lmx::tree::LMX_ISA

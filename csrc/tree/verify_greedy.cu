@@ -24,8 +24,7 @@ __global__ void __launch_bounds__(kThreads) verify_greedy_kernel(VerifyGreedyPar
   clear_walk(p.walk, seq);
   int32_t bits = span.bits;
   if (span.size > 0) bits |= greedy_walk(p.walk, seq, tree, s.target);
-  if (bits & kStatusBadTree) clear_walk(p.walk, seq);
-  if (bits && p.walk.trees.status) p.walk.trees.status[seq] |= bits;
+  finish_walk(p.walk, seq, bits);
 }
 }  // namespace
 

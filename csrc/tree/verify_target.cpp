@@ -11,7 +11,6 @@
 namespace lmx::tree::LMX_ISA {
 namespace {
 using namespace lmx::LMX_ISA;
-constexpr auto kOp = "tree_verify_target";
 
 // One sequence's walk: where its row of weights and the sums of the row's blocks are.
 struct Target {
@@ -123,27 +122,18 @@ int32_t target_walk(const VerifyTargetParams& p, int64_t seq, Span span, const T
   }
 }
 
-std::string say_walk(int32_t bits) {
-  if (bits & kStatusBadTree)
-    return "first_child and next_sibling to link each node once, below its parent, inside the tree";
+const char* say_walk(int32_t bits) {
   if (bits & kStatusBadToken) return "target_probs with a positive weight where the walk ends";
   return "uniforms in [0, 1) and finite target_probs >= 0 where the walk comes by";
 }
 }  // namespace
 
 void verify_target_cpu(const VerifyTargetParams& p) {
-  const WalkParams& w = p.walk;
-  parallel_for(0, w.trees.num_seqs, 1, [&](int64_t begin, int64_t end) {
-    for (int64_t seq = begin; seq < end; ++seq) {
-      clear_walk(w, seq);
-      const Span span = checked_span(w.trees, seq, kOp);
-      if (span.size == 0) continue;
-      const TreeView tree{w.tokens + span.begin, w.first_child + span.begin,
-                          w.next_sibling + span.begin, span.size};
-      const int32_t bits = target_walk(p, seq, span, tree);
-      if (bits & kStatusBadTree) clear_walk(w, seq);
-      report(w.trees, seq, bits, kOp, [&] { return say_walk(bits); });
-    }
-  });
+  for_walks(
+      p.walk, "tree_verify_target", 1,
+      [&](int64_t seq, const Span& span, const TreeView& tree) {
+        return target_walk(p, seq, span, tree);
+      },
+      say_walk);
 }
 }  // namespace lmx::tree::LMX_ISA

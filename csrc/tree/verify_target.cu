@@ -160,8 +160,7 @@ __global__ void __launch_bounds__(kThreads) verify_target_kernel(VerifyTargetPar
   int32_t bits = span.bits;
   if (span.size > 0) bits |= target_walk(p, seq, span, tree, s);
   if (threadIdx.x != 0) return;
-  if (bits & kStatusBadTree) clear_walk(p.walk, seq);
-  if (bits && p.walk.trees.status) p.walk.trees.status[seq] |= bits;
+  finish_walk(p.walk, seq, bits);
 }
 }  // namespace
 

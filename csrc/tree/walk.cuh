@@ -20,4 +20,10 @@ __device__ __forceinline__ TreeView load_tree(const WalkParams& p, Span span, Sh
   }
   return {s.tokens, s.first_child, s.next_sibling, span.size};
 }
+
+// By one thread, after the walk of a sequence.
+__device__ __forceinline__ void finish_walk(const WalkParams& p, int64_t seq, int32_t bits) {
+  if (bits & kStatusBadTree) clear_walk(p, seq);
+  if (bits && p.trees.status) p.trees.status[seq] |= bits;
+}
 }  // namespace lmx::tree

@@ -189,14 +189,4 @@ RowTotal blocks_total(const RowView<T>& row, const Blocks& blocks, int64_t r, fl
   });
   return row_total(top, sum, blocks.num_blocks);
 }
-
-// Calls f(T{}) for the element type.
-template <typename F>
-void visit_dtype(DType dtype, const F& f) {
-  switch (dtype) {
-    case DType::f32: return f(float{});
-    case DType::f16: return f(F16{});
-    case DType::bf16: return f(Bf16{});
-  }
-}
 }  // namespace lmx::vocab::LMX_ISA

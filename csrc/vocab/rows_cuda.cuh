@@ -4,9 +4,7 @@
 // fixed tree of draw.h is seven additions in a lane and five shuffles. Loads are driven by the
 // mask: a word that is 0 costs no load, a lane whose token is not allowed takes no part in one.
 #pragma once
-#include <cuda_bf16.h>
-#include <cuda_fp16.h>
-
+#include "../common/dtype.cuh"
 #include "../common/launch.h"
 #include "../common/tree_sum.cuh"
 #include "../common/warp.cuh"
@@ -14,15 +12,6 @@
 
 namespace lmx::vocab {
 constexpr int kPerLane = kDrawPerLane;
-
-template <typename F>
-void visit_cuda_dtype(DType dtype, const F& f) {
-  switch (dtype) {
-    case DType::f32: return f(float{});
-    case DType::f16: return f(__half{});
-    case DType::bf16: return f(__nv_bfloat16{});
-  }
-}
 
 template <typename T>
 __device__ __forceinline__ const T* row_logits(const Rows& r, int64_t row) {

@@ -86,6 +86,7 @@ def test_model_text_is_escaped(run):
     ("argv", "message"),
     [
         (["generate", "--prompt", "?", "--drafter", "guess"], "lmx: drafter='guess': exp"),
+        (["generate", "--prompt", "?", "--constraint", "lark:f"], "lmx: constraint='lark:f':"),
         (["generate", "--prompt", "?", "--constraint", "schema:f"], "lmx: [Errno 2] No such file"),
         (["generate", "--prompt", "?", "--cache", "h2o"], "lmx: cache='h2o': no eviction policy"),
         (["generate", "--prompt", "?", "--depth", "skip"], "lmx: depth='skip': no depth policy is"),

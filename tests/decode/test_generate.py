@@ -261,6 +261,7 @@ def test_a_bad_prompt_ends_its_request_only(prompt, error):
         ({"cache": "h2o:0.2"}, "cache='h2o:0.2': no eviction policy is built in yet; it comes"),
         ({"depth": "skip"}, "depth='skip': no depth policy is built in yet; it comes with"),
         ({"constraint": 5}, "constraint: expected a Constraint, got 5"),
+        ({"constraint": "lark:a"}, "constraint='lark:a': expected one of: json, regex"),
         ({"sampling": 5}, "sampling: expected a Sampling, or one per prompt, got 5"),
         ({"sampling": [Sampling()] * 3}, "sampling: expected 1 settings, got 3"),
         ({"sampling": [5]}, "sampling: expected a Sampling, got 5"),

@@ -1,6 +1,6 @@
 // tests/fuzz/page_pool.cpp: random calls of PagePool and PrefixIndex, sensible ones and others, for
 // ASan and UBSan. After each the books must agree, and a call that throws must change nothing.
-//   page_pool SEED SECONDS
+//   page_pool SEED SECONDS [LEAST ROUNDS]
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
@@ -132,10 +132,13 @@ int64_t run(Random& random) {
 int main(int argc, char** argv) {
   Random random(argc > 1 ? std::strtoull(argv[1], nullptr, 10) : 1);
   const double seconds = argc > 2 ? std::atof(argv[2]) : 1;
+  const int64_t least = argc > 3 ? std::atoll(argv[3]) : 1;  // rounds, however long they take
   const auto start = std::chrono::steady_clock::now();
   int64_t rounds = 0, thrown = 0;
-  while (std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count() <
-         seconds) {
+  const auto spent = [&] {
+    return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  };
+  while (spent() < seconds || rounds < least) {
     thrown += run(random);
     ++rounds;
   }

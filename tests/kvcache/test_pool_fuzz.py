@@ -19,9 +19,8 @@ def test_random_calls_under_sanitizers(tmp_path, seconds):
     sources = [ROOT / "tests/fuzz/page_pool.cpp", host / "page_pool.cpp", host / "prefix_index.cpp"]
     subprocess.run([*command, *map(str, sources)], check=True)
     env = os.environ | {"ASAN_OPTIONS": "detect_leaks=0"}  # ptrace is not allowed everywhere
-    done = subprocess.run(
-        [str(program), "7", str(seconds)], capture_output=True, text=True, env=env
-    )
+    run = [str(program), "7", str(seconds), str(20 * seconds + 1)]
+    done = subprocess.run(run, capture_output=True, text=True, env=env)
     assert done.returncode == 0, done.stderr[-3000:]
     rounds, *_ = map(int, done.stdout.replace(",", "").split()[:1])
-    assert rounds > 0
+    assert rounds > 20 * seconds

@@ -42,14 +42,16 @@ struct TokenSetSpec {
   bool is_negated;
 };
 
-// An explicit automaton over bytes, what a regular expression with assertions becomes.
+// An explicit automaton over bytes. Every state leads to a final one, unless there is no state.
 struct ByteDfa {
   struct State {
-    std::vector<ByteEdge> edges;
-    bool is_final;
+    std::vector<ByteEdge> edges;  // by byte
+    bool is_final = false;
   };
-  std::vector<State> states;  // state 0 is the start
+  std::vector<State> states;                     // state 0 is the start
+  int32_t next(int32_t state, uint8_t b) const;  // -1: none
 };
+ByteDfa pruned(const ByteDfa& dfa);  // without the states that lead to no final one
 
 struct ProgramRule {
   std::string name;

@@ -1,7 +1,7 @@
 // grammar/host/regex.h: regular expressions, in ECMAScript's notation.
 //
-// A pattern without assertions becomes an expression; one with ^ $ \b, lookahead or lookbehind
-// becomes an automaton, by products and complements, at once.
+// A pattern without assertions becomes an expression, or an automaton where one is needed; one with
+// ^ $ \b, lookahead or lookbehind becomes an automaton, by products and complements, at once.
 #pragma once
 #include <memory>
 #include <string>

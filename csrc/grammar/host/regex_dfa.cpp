@@ -1,10 +1,11 @@
-// grammar/host/regex_dfa.cpp: automata of patterns with assertions.
+// grammar/host/regex_dfa.cpp: automata of patterns. Without assertions a state is a set of
+// positions in the pattern (Thompson, 1968).
 //
-// A state is a set of branches, one of which must work out when the text ends. A branch is a set of
-// positions in the pattern under the same obligations: for each lookahead crossed, the positions in
-// its body, one of which must reach the body's end some time; and the positions in bodies of
-// negative lookaheads, none of which ever may. Beside the branches a state keeps, for each
-// lookbehind, where in its body a match that began anywhere before may be.
+// With assertions a state is a set of branches, one of which must work out when the text ends. A
+// branch is a set of positions in the pattern under the same obligations: for each lookahead
+// crossed, the positions in its body, one of which must reach the body's end some time; and the
+// positions in bodies of negative lookaheads, none of which ever may. Beside the branches a state
+// keeps, for each lookbehind, where in its body a match that began anywhere before may be.
 #include <algorithm>
 #include <array>
 #include <chrono>
@@ -18,7 +19,8 @@
 namespace lmx::grammar {
 namespace {
 using Node = RegexNode;
-constexpr size_t kMaxNfa = 20000;
+constexpr size_t kMaxNfa = 20000;  // with assertions
+constexpr size_t kMaxPlainNfa = 50000, kMaxPlainStates = 20000;
 constexpr int64_t kMaxSize = 20000000;
 constexpr std::chrono::seconds kMaxTime{5};
 constexpr size_t kMaxBranches = 1000;
@@ -56,11 +58,16 @@ class Builder {
   explicit Builder(const Budget& budget) : budget_(budget) {}
 
   ByteDfa build(const Node& root) {
+    is_plain_ = !has_assertions(root);
     start_ = new_state();
     final_ = new_state();
     add(root, start_, final_, false);
-    asserted_.resize(p_.nfa.size());
     mark_.assign(p_.nfa.size(), 0);
+    if (is_plain_) {
+      explore_plain();
+      return pruned(dfa_);
+    }
+    asserted_.resize(p_.nfa.size());
     ends_ahead_.assign(p_.nfa.size(), false);
     for (const Look& look : looks_)
       if (look.is_ahead) ends_ahead_[look.final] = true;
@@ -68,14 +75,16 @@ class Builder {
     for (const Look& look : looks_)
       if (!look.is_ahead) behind_.push_back(look);
     explore();
-    return pruned();
+    return pruned(dfa_);
   }
 
  private:
   // ---- the pattern as an automaton with assertions on empty edges -------------------------------
   int32_t new_state() {
-    if (p_.nfa.size() >= kMaxNfa)
-      throw GrammarLimitError("regex: a pattern with assertions has more than 20000 positions");
+    if (p_.nfa.size() >= (is_plain_ ? kMaxPlainNfa : kMaxNfa))
+      throw GrammarLimitError(
+          is_plain_ ? "regex: a pattern has more than 50000 positions"
+                    : "regex: a pattern with assertions has more than 20000 positions");
     asserted_.emplace_back();
     return p_.new_state();
   }
@@ -141,6 +150,38 @@ class Builder {
       for (const ByteEdge& e : state.bytes) cut[e.lo] = cut[e.hi + 1] = true;
     for (int b = 0; b < 256; ++b)
       if (b == 0 || cut[b]) classes_.push_back(static_cast<uint8_t>(b));
+  }
+
+  // ---- without assertions ------------------------------------------------------------------
+  int32_t intern_plain(States& set) {
+    close(set);
+    std::erase_if(set, [&](int32_t s) { return s != final_ && p_.nfa[s].bytes.empty(); });
+    const auto [it, is_new] = plain_ids_.try_emplace(set, static_cast<int32_t>(plain_.size()));
+    if (is_new) {
+      if (plain_.size() >= kMaxPlainStates)
+        throw GrammarLimitError("regex: a pattern has more than 20000 states");
+      plain_.push_back(set);
+      dfa_.states.push_back({{}, has(set, final_)});
+    }
+    return it->second;
+  }
+
+  void explore_plain() {
+    States first{start_};
+    intern_plain(first);
+    for (size_t at = 0; at < plain_.size(); ++at) {
+      std::array<bool, 257> cut{};
+      for (const int32_t s : plain_[at])
+        for (const ByteEdge& e : p_.nfa[s].bytes) cut[e.lo] = cut[e.hi + 1] = true;
+      for (int b = 0, end = 0; b < 256; b = end) {
+        for (end = b + 1; end < 256 && !cut[end];) ++end;
+        States to = read(plain_[at], static_cast<uint8_t>(b));
+        if (to.empty()) continue;
+        const int32_t id = intern_plain(to);
+        dfa_.states[at].edges.push_back(
+            {static_cast<uint8_t>(b), static_cast<uint8_t>(end - 1), id});
+      }
+    }
   }
 
   // ---- positions ---------------------------------------------------------------------------
@@ -302,38 +343,11 @@ class Builder {
     }
   }
 
-  // Without the states that lead to no end. No state is left where nothing matches.
-  ByteDfa pruned() {
-    const size_t n = dfa_.states.size();
-    std::vector<std::vector<int32_t>> back(n);
-    std::vector<int32_t> queue, number(n, -1);
-    for (size_t i = 0; i < n; ++i) {
-      for (const ByteEdge& e : dfa_.states[i].edges) back[e.to].push_back(static_cast<int32_t>(i));
-      if (dfa_.states[i].is_final) queue.push_back(static_cast<int32_t>(i)), number[i] = 0;
-    }
-    while (!queue.empty()) {
-      const int32_t s = queue.back();
-      queue.pop_back();
-      for (const int32_t from : back[s])
-        if (number[from] < 0) number[from] = 0, queue.push_back(from);
-    }
-    ByteDfa out;
-    if (n == 0 || number[0] < 0) return out;
-    int32_t count = 0;
-    for (int32_t& at : number)
-      if (at >= 0) at = count++;
-    for (size_t i = 0; i < n; ++i) {
-      if (number[i] < 0) continue;
-      ByteDfa::State state{{}, dfa_.states[i].is_final};
-      for (ByteEdge e : dfa_.states[i].edges)
-        if (number[e.to] >= 0) state.edges.push_back({e.lo, e.hi, number[e.to]});
-      out.states.push_back(std::move(state));
-    }
-    return out;
-  }
-
   const Budget& budget_;
   Program p_;
+  bool is_plain_ = false;
+  std::map<States, int32_t> plain_ids_;
+  std::vector<States> plain_;
   std::vector<std::vector<Assertion>> asserted_;
   std::vector<Look> looks_, behind_;
   std::vector<int32_t> index_;  // of a look: its number among the lookbehinds
@@ -348,6 +362,41 @@ class Builder {
   ByteDfa dfa_;
 };
 }  // namespace
+
+int32_t ByteDfa::next(int32_t state, uint8_t b) const {
+  for (const ByteEdge& e : states[state].edges)
+    if (e.lo <= b && b <= e.hi) return e.to;
+  return -1;
+}
+
+ByteDfa pruned(const ByteDfa& dfa) {
+  const size_t n = dfa.states.size();
+  std::vector<std::vector<int32_t>> back(n);
+  std::vector<int32_t> queue, number(n, -1);
+  for (size_t i = 0; i < n; ++i) {
+    for (const ByteEdge& e : dfa.states[i].edges) back[e.to].push_back(static_cast<int32_t>(i));
+    if (dfa.states[i].is_final) queue.push_back(static_cast<int32_t>(i)), number[i] = 0;
+  }
+  while (!queue.empty()) {
+    const int32_t s = queue.back();
+    queue.pop_back();
+    for (const int32_t from : back[s])
+      if (number[from] < 0) number[from] = 0, queue.push_back(from);
+  }
+  ByteDfa out;
+  if (n == 0 || number[0] < 0) return out;
+  int32_t count = 0;
+  for (int32_t& at : number)
+    if (at >= 0) at = count++;
+  for (size_t i = 0; i < n; ++i) {
+    if (number[i] < 0) continue;
+    ByteDfa::State state{{}, dfa.states[i].is_final};
+    for (const ByteEdge& e : dfa.states[i].edges)
+      if (number[e.to] >= 0) state.edges.push_back({e.lo, e.hi, number[e.to]});
+    out.states.push_back(std::move(state));
+  }
+  return out;
+}
 
 ByteDfa to_dfa(const RegexNode& node, const Budget& budget) { return Builder(budget).build(node); }
 }  // namespace lmx::grammar

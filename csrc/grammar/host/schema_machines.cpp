@@ -63,7 +63,7 @@ struct TableTuple {
 
 class TableMachine : public Numbered<TableTuple> {
  public:
-  TableMachine(std::shared_ptr<const StringTable> table, int64_t min, int64_t max, bool every)
+  TableMachine(std::shared_ptr<const ByteDfa> table, int64_t min, int64_t max, bool every)
       : table_(std::move(table)), min_(min), max_(max), every_(every) {
     find_lengths();
     intern({});
@@ -211,7 +211,7 @@ class TableMachine : public Numbered<TableTuple> {
     return (t.code < 0xD800 || t.code > 0xDFFF) && may_spell(t.code) && read_char(t, t.code);
   }
 
-  std::shared_ptr<const StringTable> table_;
+  std::shared_ptr<const ByteDfa> table_;
   int64_t min_, max_;
   bool every_;
   int64_t num_lengths_ = 0;
@@ -347,7 +347,7 @@ std::shared_ptr<ByteMachine> other_string_machine(std::vector<std::string> names
   return std::make_shared<OtherMachine>(std::move(names));
 }
 
-std::shared_ptr<ByteMachine> string_machine(std::shared_ptr<const StringTable> table, int64_t min,
+std::shared_ptr<ByteMachine> string_machine(std::shared_ptr<const ByteDfa> table, int64_t min,
                                             int64_t max, bool every_escape) {
   auto machine = std::make_shared<TableMachine>(std::move(table), min, max, every_escape);
   return machine->is_empty() ? nullptr : machine;

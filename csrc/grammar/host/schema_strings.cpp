@@ -78,8 +78,8 @@ ExprPtr spelled(const RegexNode& node, bool every) {
                                               : sequence(std::move(parts));
 }
 
-StringTable table_of(const std::vector<std::string>& words) {
-  StringTable table;
+ByteDfa table_of(const std::vector<std::string>& words) {
+  ByteDfa table;
   table.states.emplace_back();
   for (const std::string& word : words) {
     int32_t at = 0;
@@ -99,145 +99,13 @@ StringTable table_of(const std::vector<std::string>& words) {
   return table;
 }
 
-// Without the states that lead to no final one.
-StringTable pruned(const StringTable& given) {
-  const size_t n = given.states.size();
-  std::vector<std::vector<int32_t>> back(n);
-  std::vector<int32_t> queue, number(n, -1);
-  for (size_t i = 0; i < n; ++i) {
-    for (const ByteEdge& e : given.states[i].edges) back[e.to].push_back(static_cast<int32_t>(i));
-    if (given.states[i].is_final) queue.push_back(static_cast<int32_t>(i)), number[i] = 0;
-  }
-  while (!queue.empty()) {
-    const int32_t s = queue.back();
-    queue.pop_back();
-    for (const int32_t from : back[s])
-      if (number[from] < 0) number[from] = 0, queue.push_back(from);
-  }
-  StringTable out;
-  if (n == 0 || number[0] < 0) return out;
-  int32_t count = 0;
-  for (int32_t& at : number)
-    if (at >= 0) at = count++;
-  for (size_t i = 0; i < n; ++i) {
-    if (number[i] < 0) continue;
-    StringTable::State state{{}, given.states[i].is_final};
-    for (const ByteEdge& e : given.states[i].edges)
-      if (number[e.to] >= 0) state.edges.push_back({e.lo, e.hi, number[e.to]});
-    out.states.push_back(std::move(state));
-  }
-  return out;
-}
-
-// A pattern without assertions: its positions, and sets of them (Thompson, 1968).
-class Determinizer {
- public:
-  explicit Determinizer(const RegexNode& node) {
-    const int32_t start = p_.new_state();
-    final_ = p_.new_state();
-    add(node, start, final_);
-    mark_.assign(p_.nfa.size(), 0);
-    std::vector<int32_t> set{start};
-    intern(set);
-    for (size_t i = 0; i < sets_.size(); ++i) explore(i);
-  }
-  StringTable table() { return pruned(table_); }
-
- private:
-  void add(const RegexNode& node, int32_t from, int32_t to) {
-    if (p_.nfa.size() > kMaxPositions)
-      throw GrammarLimitError("a pattern that applies with others has more than 50000 positions");
-    if (node.kind == RegexNode::Kind::set) return add_chars(p_, node.set, from, to);
-    if (node.kind == RegexNode::Kind::choice) {
-      for (const auto& part : node.parts) add(*part, from, to);
-      return;
-    }
-    const auto step = [&](const RegexNode& part) {
-      const int32_t next = p_.new_state();
-      add(part, from, next);
-      from = next;
-    };
-    if (node.kind == RegexNode::Kind::sequence) {
-      for (const auto& part : node.parts) step(*part);
-      return p_.nfa[from].empty.push_back(to);
-    }
-    for (int64_t i = 0; i < node.min; ++i) step(*node.parts[0]);
-    if (node.max == kUnbounded) {
-      const int32_t loop = p_.new_state();
-      p_.nfa[from].empty.push_back(loop);
-      from = loop;
-      step(*node.parts[0]);
-      p_.nfa[from].empty.push_back(loop);
-      return p_.nfa[loop].empty.push_back(to);
-    }
-    for (int64_t i = node.min; i < node.max; ++i) {
-      p_.nfa[from].empty.push_back(to);
-      step(*node.parts[0]);
-    }
-    p_.nfa[from].empty.push_back(to);
-  }
-
-  int32_t intern(std::vector<int32_t>& set) {
-    ++epoch_;
-    for (const int32_t s : set) mark_[s] = epoch_;
-    for (size_t i = 0; i < set.size(); ++i)
-      for (const int32_t to : p_.nfa[set[i]].empty)
-        if (mark_[to] != epoch_) mark_[to] = epoch_, set.push_back(to);
-    std::erase_if(set, [&](int32_t s) { return s != final_ && p_.nfa[s].bytes.empty(); });
-    std::sort(set.begin(), set.end());
-    const auto [it, is_new] = ids_.try_emplace(set, static_cast<int32_t>(sets_.size()));
-    if (is_new) {
-      if (sets_.size() >= kMaxStates)
-        throw GrammarLimitError("a pattern that applies with others has more than 20000 states");
-      sets_.push_back(set);
-      table_.states.push_back({{}, std::binary_search(set.begin(), set.end(), final_)});
-    }
-    return it->second;
-  }
-
-  void explore(size_t at) {
-    std::vector<ByteEdge> edges;
-    for (const int32_t s : sets_[at])
-      edges.insert(edges.end(), p_.nfa[s].bytes.begin(), p_.nfa[s].bytes.end());
-    std::array<bool, 257> cut{};
-    for (const ByteEdge& e : edges) cut[e.lo] = cut[e.hi + 1] = true;
-    for (int b = 0, end = 0; b < 256; b = end) {
-      for (end = b + 1; end < 256 && !cut[end];) ++end;
-      std::vector<int32_t> to;
-      ++epoch_;
-      for (const ByteEdge& e : edges)
-        if (e.lo <= b && b <= e.hi && mark_[e.to] != epoch_)
-          mark_[e.to] = epoch_, to.push_back(e.to);
-      if (to.empty()) continue;
-      const int32_t id = intern(to);
-      table_.states[at].edges.push_back(
-          {static_cast<uint8_t>(b), static_cast<uint8_t>(end - 1), id});
-    }
-  }
-
-  Program p_;
-  int32_t final_ = 0, epoch_ = 0;
-  std::vector<int32_t> mark_;
-  std::map<std::vector<int32_t>, int32_t> ids_;
-  std::vector<std::vector<int32_t>> sets_;
-  StringTable table_;
-};
-
-StringTable table_of(const RegexNode& node) {
-  if (!has_assertions(node)) return Determinizer(node).table();
-  StringTable table;
-  for (auto& state : to_dfa(node, {}).states) table.states.push_back({state.edges, state.is_final});
-  return table;
-}
-
 // Formats' tables are made once per process: those of addresses and URIs are large.
-std::shared_ptr<const StringTable> table_of_format(const RegexNode& node,
-                                                   const std::string& pattern) {
+std::shared_ptr<const ByteDfa> table_of_format(const RegexNode& node, const std::string& pattern) {
   static std::mutex mutex;
-  static std::map<std::string, std::shared_ptr<const StringTable>> made;
+  static std::map<std::string, std::shared_ptr<const ByteDfa>> made;
   const std::lock_guard lock(mutex);
   auto& known = made[pattern];
-  if (!known) known = std::make_shared<StringTable>(table_of(node));
+  if (!known) known = std::make_shared<ByteDfa>(to_dfa(node, {}));
   return known;
 }
 
@@ -245,10 +113,10 @@ std::shared_ptr<const StringTable> table_of_format(const RegexNode& node,
 class Product {
  public:
   using Tuple = std::vector<int32_t>;
-  Product(std::vector<const StringTable*> tables, const std::vector<bool>& is_needed)
+  Product(std::vector<const ByteDfa*> tables, const std::vector<bool>& is_needed)
       : tables_(std::move(tables)), is_needed_(is_needed) {
     Tuple start{0};
-    for (const StringTable* t : tables_) start.push_back(t->states.empty() ? -1 : 0);
+    for (const ByteDfa* t : tables_) start.push_back(t->states.empty() ? -1 : 0);
     if (is_live(start)) intern(start);
     for (size_t i = 0; i < tuples.size(); ++i) explore(static_cast<int32_t>(i));
   }
@@ -302,7 +170,7 @@ class Product {
       b = hi + 1;
     }
   }
-  std::vector<const StringTable*> tables_;
+  std::vector<const ByteDfa*> tables_;
   std::vector<bool> is_needed_;
   std::map<Tuple, int32_t> ids_;
 };
@@ -413,12 +281,6 @@ ExprPtr word_tree(const std::vector<std::string>& words, size_t begin, size_t en
 }
 }  // namespace
 
-int32_t StringTable::next(int32_t s, uint8_t b) const {
-  for (const ByteEdge& e : states[s].edges)
-    if (e.lo <= b && b <= e.hi) return e.to;
-  return -1;
-}
-
 // ---- languages ---------------------------------------------------------------------------------
 int Languages::of_regex(std::string_view pattern, std::string_view flags) {
   const auto [it, is_new] = regexes_.try_emplace({std::string(pattern), std::string(flags)}, 0);
@@ -450,13 +312,13 @@ int Languages::of_words(const std::vector<std::string>& words) {
   return it->second;
 }
 
-const StringTable& Languages::table(int id) {
+const ByteDfa& Languages::table(int id) {
   Language& l = languages_[id];
   if (!l.table) {
     if (l.is_format)
       l.table = table_of_format(*l.node, l.pattern);
     else
-      l.table = std::make_shared<StringTable>(l.node ? table_of(*l.node) : table_of(l.words));
+      l.table = std::make_shared<ByteDfa>(l.node ? to_dfa(*l.node, {}) : table_of(l.words));
   }
   return *l.table;
 }
@@ -464,7 +326,7 @@ const StringTable& Languages::table(int id) {
 bool Languages::has(int id, std::string_view text) {
   if (!languages_[id].node)
     return std::binary_search(languages_[id].words.begin(), languages_[id].words.end(), text);
-  const StringTable& t = table(id);
+  const ByteDfa& t = table(id);
   int32_t at = t.states.empty() ? -1 : 0;
   for (size_t i = 0; i < text.size() && at >= 0; ++i)
     at = t.next(at, static_cast<uint8_t>(text[i]));
@@ -523,28 +385,28 @@ bool Languages::is_empty(const StringSet& set) {
   return table->states.empty() || !string_machine(table, set.min, set.max, false);
 }
 
-std::shared_ptr<const StringTable> Languages::product(const std::vector<int>& in,
-                                                      const std::vector<int>& out) {
+std::shared_ptr<const ByteDfa> Languages::product(const std::vector<int>& in,
+                                                  const std::vector<int>& out) {
   auto& known = products_[{in, out}];
   if (known) return known;
-  std::vector<const StringTable*> tables;
+  std::vector<const ByteDfa*> tables;
   std::vector<bool> is_needed;
   for (const int l : in) tables.push_back(&table(l)), is_needed.push_back(true);
   for (const int l : out) tables.push_back(&table(l)), is_needed.push_back(false);
   const Product p(tables, is_needed);
-  StringTable made;
+  ByteDfa made;
   for (size_t i = 0; i < p.tuples.size(); ++i) {
     const auto s = static_cast<int32_t>(i);
     bool is_final = p.is_whole(s);
     for (size_t k = 0; k < tables.size(); ++k) is_final &= p.is_within(s, k) == is_needed[k];
     made.states.push_back({p.edges[i], is_final});
   }
-  return known = std::make_shared<StringTable>(pruned(made));
+  return known = std::make_shared<ByteDfa>(pruned(made));
 }
 
 std::vector<std::vector<int>> Languages::combinations(const std::vector<StringSet>& sets) {
-  std::vector<std::shared_ptr<const StringTable>> kept;
-  std::vector<const StringTable*> tables;
+  std::vector<std::shared_ptr<const ByteDfa>> kept;
+  std::vector<const ByteDfa*> tables;
   for (const StringSet& set : sets) {
     std::vector<int> in = set.in;
     if (set.is_finite) in = {of_words(set.words)};

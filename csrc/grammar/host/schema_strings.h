@@ -16,16 +16,6 @@
 #include "schema_sets.h"
 
 namespace lmx::grammar {
-// Decoded strings: every state leads to a final one, unless there is no state.
-struct StringTable {
-  struct State {
-    std::vector<ByteEdge> edges;  // by byte
-    bool is_final = false;
-  };
-  std::vector<State> states;
-  int32_t next(int32_t s, uint8_t b) const;
-};
-
 // Flags of parse_regex for patterns, which are searched for, and for formats.
 constexpr std::string_view kPatternFlags = "ux", kFormatFlags = "u";
 
@@ -55,17 +45,15 @@ class Languages {
     bool is_sure = true;                         // of the range, and that there is some string
     bool is_format = false;                      // then its pattern:
     std::string pattern;
-    std::shared_ptr<const StringTable> table;
+    std::shared_ptr<const ByteDfa> table;
   };
-  const StringTable& table(int language);
+  const ByteDfa& table(int language);
   bool is_implied(const StringSet& set) const;
-  std::shared_ptr<const StringTable> product(const std::vector<int>& in,
-                                             const std::vector<int>& out);
+  std::shared_ptr<const ByteDfa> product(const std::vector<int>& in, const std::vector<int>& out);
   std::vector<Language> languages_;
   std::map<std::pair<std::string, std::string>, int> regexes_;
   std::map<std::vector<std::string>, int> lists_;
-  std::map<std::pair<std::vector<int>, std::vector<int>>, std::shared_ptr<const StringTable>>
-      products_;
+  std::map<std::pair<std::vector<int>, std::vector<int>>, std::shared_ptr<const ByteDfa>> products_;
 };
 
 // Regular expressions of formats (schema_formats.cpp); null if the name is not known.
@@ -78,6 +66,6 @@ ExprPtr json_literal(std::string_view text, bool every_escape);
 // Of any string but some: after the opening quote. `names` sorted.
 std::shared_ptr<ByteMachine> other_string_machine(std::vector<std::string> names);
 // Of a table, with bounds on the number of characters; null if there is no such string.
-std::shared_ptr<ByteMachine> string_machine(std::shared_ptr<const StringTable> table, int64_t min,
+std::shared_ptr<ByteMachine> string_machine(std::shared_ptr<const ByteDfa> table, int64_t min,
                                             int64_t max, bool every_escape);
 }  // namespace lmx::grammar

@@ -29,6 +29,8 @@ class Draft:
     sizes: list[int]  # nodes of each request's tree
     depths: list[int]  # of each request's tree
     masks: list[Tensor | None]  # what may follow each node, [n, ceil(V / 32)], of each request
+    first_child: Tensor  # [T], int32, as `lmx.tree.prepare` gives them
+    next_sibling: Tensor
 
     def own(self, i: int) -> DraftTree:
         """Return the tree of request ``i`` alone."""
@@ -61,7 +63,7 @@ class Drafting:
             self._introduce(request)
         step = self._step(requests)
         tree = self._checked(step, requests)
-        depth, *_ = trees.prepare(tree.parents, tree.indptr, _LONGEST)
+        depth, first_child, next_sibling, _ = trees.prepare(tree.parents, tree.indptr, _LONGEST)
         keep = depth <= torch.tensor(
             [self._deepest(r) for r in requests], device=depth.device
         ).repeat_interleave(tree.indptr.diff().long())
@@ -71,14 +73,14 @@ class Drafting:
         if not bool(keep.all()):
             bounds = tree.indptr.tolist()
             tree, kept = trees.prune(tree, keep)
-            depth = depth[kept]
+            depth, first_child, next_sibling, _ = trees.prepare(tree.parents, tree.indptr, _LONGEST)
             masks = [
                 mask if mask is None else mask[kept[begin:end]]
                 for mask, begin, end in zip(masks, bounds, bounds[1:], strict=False)
             ]
         sizes = tree.indptr.diff().tolist()
         depths = [int(part.max()) for part in depth.split(sizes)] if sizes else []
-        return Draft(list(requests), step, tree, sizes, depths, masks)
+        return Draft(list(requests), step, tree, sizes, depths, masks, first_child, next_sibling)
 
     def observe(self, draft: Draft, logits: Tensor, path: Tensor, accept_length: Tensor) -> None:
         """Tell the drafter how a step came out; what it raises costs it the observation alone."""

@@ -132,8 +132,7 @@ def verify_trees(draft: Draft, logits: Tensor, status: Tensor) -> Verdict:
     edited, is_sound = _edited(draft, logits)
     masks = stack_masks(draft.masks, sizes, logits)
     depth = max(draft.depths)
-    _, first_child, next_sibling, _ = trees.prepare(tree.parents, tree.indptr, max(sizes))
-    links = (tree.tokens, tree.indptr, first_child, next_sibling)
+    links = (tree.tokens, tree.indptr, draft.first_child, draft.next_sibling)
     row_status = torch.zeros(len(logits), dtype=torch.int32, device=logits.device)
     seq_status = torch.zeros(len(requests), dtype=torch.int32, device=logits.device)
     if all(request.options.sampling.temperature == 0 for request in requests):
